@@ -1,0 +1,1 @@
+"""Checkpoints: what is known, what is here, safe download and safe loading."""
