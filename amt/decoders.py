@@ -1,0 +1,111 @@
+"""Decoders, which refine flows from coarse to fine, and updates from correlation (specification section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .correlation import CHANNELS as CORRELATION_CHANNELS
+from .encoders import conv_prelu
+from .sampling import resize, resize_flow
+
+
+class ResidualBlock(nn.Module):
+    """Five convolutions; the second and the fourth work on the last `side` channels alone."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.split = (channels - side, side)
+        self.conv1 = conv_prelu(channels, channels)
+        self.conv2 = conv_prelu(side, side)
+        self.conv3 = conv_prelu(channels, channels)
+        self.conv4 = conv_prelu(side, side)
+        self.conv5 = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.prelu = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        main, side = self.conv1(x).split(self.split, dim=1)
+        main, side = self.conv3(torch.cat((main, self.conv2(side)), dim=1)).split(self.split, dim=1)
+        return self.prelu(x + self.conv5(torch.cat((main, self.conv4(side)), dim=1)))
+
+
+class Decoder(nn.Module):
+    """Doubles the resolution of its input."""
+
+    def __init__(self, in_channels: int, channels: int, out_channels: int, *, side: int) -> None:
+        super().__init__()
+        self.convblock = nn.Sequential(
+            conv_prelu(in_channels, channels),
+            ResidualBlock(channels, side),
+            nn.ConvTranspose2d(channels, out_channels, 4, 2, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convblock(x)
+
+
+@dataclass(frozen=True)
+class UpdateWidths:
+    """Channels inside an update block."""
+
+    hidden: int
+    flow: int
+    correlation: int
+    """Of `convc1`."""
+    correlation2: int | None
+    """Of `convc2`, where there is one."""
+    motion: int
+    """Of `conv`, which joins correlation and flow."""
+
+
+class UpdateBlock(nn.Module):
+    """Corrects a feature and its flow pair by what the correlation around the flows' ends says."""
+
+    def __init__(
+        self, feature_channels: int, widths: UpdateWidths, *, scale: int = 1, correlation_scale: int = 1
+    ) -> None:
+        """scale: how many times finer the feature is than the grid that the block works on.
+
+        correlation_scale: how many times coarser the correlation is than that grid (AMT-G's full-scale updates).
+        """
+        super().__init__()
+        self.scale = scale
+        self.correlation_scale = correlation_scale
+        hidden = widths.hidden
+        self.convc1 = nn.Conv2d(CORRELATION_CHANNELS, widths.correlation, 1)
+        self.convc2 = nn.Conv2d(widths.correlation, widths.correlation2, 3, 1, 1) if widths.correlation2 else None
+        self.convf1 = nn.Conv2d(4, 2 * widths.flow, 7, 1, 3)
+        self.convf2 = nn.Conv2d(2 * widths.flow, widths.flow, 3, 1, 1)
+        self.conv = nn.Conv2d((widths.correlation2 or widths.correlation) + widths.flow, widths.motion, 3, 1, 1)
+        # "gru" is the checkpoints' name for it; nothing in it is recurrent.
+        self.gru = _two_convs(widths.motion + 4 + feature_channels, hidden, hidden)
+        self.feat_head = _two_convs(hidden, hidden, feature_channels)
+        self.flow_head = _two_convs(hidden, hidden, 4)
+
+    def forward(self, feature: Tensor, flow: Tensor, correlation: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what to add to the feature and, float32, to the flow pair, both at the feature's resolution.
+
+        flow: [flow0, flow1], 4 channels, on the grid that the block works on.
+        """
+        flow = flow.to(feature.dtype)
+        # convc1 is 1x1, so it may go before the enlargement: fewer channels to enlarge, the same result.
+        corr = _leaky(resize(self.convc1(correlation.to(feature.dtype)), self.correlation_scale))
+        if self.convc2 is not None:
+            corr = _leaky(self.convc2(corr))
+        motion = _leaky(self.convf2(_leaky(self.convf1(flow))))
+        motion = _leaky(self.conv(torch.cat((corr, motion), dim=1)))
+        hidden = self.gru(torch.cat((motion, flow, resize(feature, 1 / self.scale)), dim=1))
+        return resize(self.feat_head(hidden), self.scale), resize_flow(self.flow_head(hidden).float(), self.scale)
+
+
+def _two_convs(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden, 3, 1, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, out_channels, 3, 1, 1)
+    )
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, 0.1)

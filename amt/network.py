@@ -1,0 +1,275 @@
+"""The AMT network: one class, three configurations.
+
+"AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation", Li et al., CVPR 2023
+(https://arxiv.org/abs/2304.09790). Two flows between the wanted frame and its neighbours are refined from
+coarse to fine; at every level the correlation of the neighbours around the flows' ends corrects them. The last
+level gives several flow fields, and the candidates warped by them are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .correlation import Correlation, CorrelationVolume
+from .decoders import Decoder, UpdateBlock, UpdateWidths
+from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder
+from .padding import Padding
+from .sampling import resize_flow, warp
+
+PADDING = Padding(multiple_of=16, minimum=128)
+"""Below 128 pixels the coarsest correlation level (1/64) is a single pixel or none."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers in which S, L and G differ."""
+
+    name: str
+    block: Block
+    feature_widths: tuple[int, int, int, int]
+    feature_extra_layer: bool
+    feature_channels: int
+    context_widths: tuple[int, int, int, int]
+    context_first_kernel: int
+    side: int
+    """Side channels of the decoders' residual blocks."""
+    update: UpdateWidths
+    full_scale_updates: bool
+    """A second update at the full scale of the two finer levels (G)."""
+    fields: int
+    """Flow fields of the last level."""
+    merge_kernel: int
+
+
+S = Config(
+    name="AMT-S",
+    block=BottleneckBlock,
+    feature_widths=(32, 32, 64, 96),
+    feature_extra_layer=False,
+    feature_channels=84,
+    context_widths=(20, 32, 44, 56),
+    context_first_kernel=3,
+    side=20,
+    update=UpdateWidths(hidden=76, flow=20, correlation=64, correlation2=None, motion=68),
+    full_scale_updates=False,
+    fields=3,
+    merge_kernel=3,
+)
+L = Config(
+    name="AMT-L",
+    block=BasicBlock,
+    feature_widths=(64, 64, 72, 128),
+    feature_extra_layer=False,
+    feature_channels=128,
+    context_widths=(48, 64, 72, 128),
+    context_first_kernel=7,
+    side=48,
+    update=UpdateWidths(hidden=128, flow=48, correlation=256, correlation2=160, motion=124),
+    full_scale_updates=False,
+    fields=5,
+    merge_kernel=7,
+)
+G = Config(
+    name="AMT-G",
+    block=BasicBlock,
+    feature_widths=(64, 64, 112, 160),
+    feature_extra_layer=True,
+    feature_channels=128,
+    context_widths=(84, 96, 112, 128),
+    context_first_kernel=7,
+    side=84,
+    update=UpdateWidths(hidden=192, flow=64, correlation=256, correlation2=192, motion=188),
+    full_scale_updates=True,
+    fields=5,
+    merge_kernel=7,
+)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What the network found out about a pair: F flow fields, at full resolution."""
+
+    flow0: Tensor
+    """From the wanted frame back to frame 0, [b, F, 2, h, w], pixels, float32."""
+    flow1: Tensor
+    """From the wanted frame on to frame 1, likewise."""
+    mask: Tensor
+    """Occlusion mask: how far frame 0 is trusted against frame 1, [b, F, 1, h, w], 0..1."""
+    residual: Tensor
+    """What is added to the colours of each candidate, [b, F, 3, h, w]."""
+
+
+class AMT(nn.Module):
+    """Makes the frame at a time between two frames. Frames are RGB, 0..1, of a size that PADDING gives."""
+
+    padding = PADDING
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        any_time: bool = False,
+        correlation: Callable[[Tensor, Tensor], Correlation] = CorrelationVolume,
+    ) -> None:
+        """any_time: whether the weights were trained for every timestep, or for 0.5 alone.
+
+        correlation: builds the lookups from the two frames' correlation features.
+        """
+        super().__init__()
+        self.config = config
+        self.any_time = any_time
+        self.correlation = correlation
+        c1, c2, c3, c4 = config.context_widths
+        fields = config.fields
+        self.feat_encoder = FeatureEncoder(
+            block=config.block,
+            widths=config.feature_widths,
+            extra_layer=config.feature_extra_layer,
+            out_channels=config.feature_channels,
+        )
+        self.encoder = ContextEncoder(widths=config.context_widths, first_kernel=config.context_first_kernel)
+
+        # Two context features and a time plane in; a feature and a flow pair out. Then: a feature, two warped
+        # context features and a flow pair in. At last, per field: two flows, a mask and a residual.
+        self.decoder4 = Decoder(2 * c4 + 1, 2 * c4, c3 + 4, side=config.side)
+        self.decoder3 = Decoder(3 * c3 + 4, 3 * c3, c2 + 4, side=config.side)
+        self.decoder2 = Decoder(3 * c2 + 4, 3 * c2, c1 + 4, side=config.side)
+        self.decoder1 = Decoder(3 * c1 + 4, 3 * c1, 8 * fields, side=config.side)
+
+        self.update4 = UpdateBlock(c3, config.update)
+        if config.full_scale_updates:
+            self.update3_low = UpdateBlock(c2, config.update, scale=2)
+            self.update2_low = UpdateBlock(c1, config.update, scale=4)
+            self.update3_high = UpdateBlock(c2, config.update, correlation_scale=2)
+            self.update2_high = UpdateBlock(c1, config.update, correlation_scale=4)
+        else:
+            self.update3 = UpdateBlock(c2, config.update, scale=2)
+            self.update2 = UpdateBlock(c1, config.update, scale=4)
+
+        kernel = config.merge_kernel
+        self.comb_block = nn.Sequential(
+            nn.Conv2d(3 * fields, 6 * fields, kernel, 1, kernel // 2),
+            nn.PReLU(6 * fields),
+            nn.Conv2d(6 * fields, 3, kernel, 1, kernel // 2),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the convolutions; flows, coordinates, correlation and colours are float32."""
+        return self.comb_block[0].weight.dtype
+
+    def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        """The frame at `timestep`.
+
+        frame0, frame1 [b, c, h, w]: three colours, and whatever should move with them (alpha) after those.
+        timestep [b] or [1], strictly between 0 and 1. Returns [b, c, h, w] float32, 0..1.
+        Raises ValueError where shapes or times are not of this kind.
+        """
+        self._check(frame0, frame1, timestep)
+        frame0, frame1 = frame0.float(), frame1.float()
+        colours0, colours1 = frame0[:, :3], frame1[:, :3]
+        mean = torch.stack((colours0, colours1)).mean(dim=(0, 2, 3, 4))[:, None, None, None]
+        motion = self.motion(colours0 - mean, colours1 - mean, timestep)
+        merged = self._merge(colours0 - mean, colours1 - mean, mean, motion)
+        if frame0.shape[1] > 3:
+            others = _blend(frame0[:, 3:], frame1[:, 3:], motion).mean(dim=1)
+            merged = torch.cat((merged, others), dim=1)
+        return merged.clamp(0, 1)
+
+    def _check(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> None:
+        if frame0.shape != frame1.shape or frame0.dim() != 4 or frame0.shape[1] < 3:
+            raise ValueError(
+                "expected two batches of frames of one shape [b, 3 or more, h, w], "
+                f"got {list(frame0.shape)} and {list(frame1.shape)}"
+            )
+        size = (frame0.shape[2], frame0.shape[3])
+        if self.padding.padded(size) != size:
+            raise ValueError(f"expected frames padded to {self.padding.padded(size)}, got {size}: use AMT.padding")
+        if not bool(((timestep > 0) & (timestep < 1)).all()):
+            raise ValueError(
+                f"expected timesteps strictly between 0 and 1, got {timestep.flatten().tolist()}: "
+                "the frames at 0 and 1 are the inputs themselves"
+            )
+
+    def motion(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Motion:
+        """Flows, masks and residuals of a pair of mean-subtracted frames."""
+        b, dtype = len(frame0), self.dtype
+        timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
+        context0 = self.encoder(frame0.to(dtype))
+        context1 = self.encoder(frame1.to(dtype))
+        # One call for both frames is exact: instance norm looks at each frame alone.
+        fmap0, fmap1 = self.feat_encoder(torch.cat((frame0, frame1)).to(dtype)).chunk(2)
+        correlation = self.correlation(fmap0, fmap1)
+
+        def look_up(flow: Tensor) -> Tensor:
+            return correlation.lookup(flow[:, :2], flow[:, 2:], timestep)
+
+        time_plane = timestep.to(dtype).expand(b, 1, *context0[3].shape[2:])
+        feature, flow = _split(self.decoder4(torch.cat((context0[3], context1[3], time_plane), dim=1)))
+        feature, flow = _add(self.update4(feature, flow, look_up(flow)), feature, flow)
+
+        # Level 3 works on the context features at 1/8, level 2 on those at 1/4; each doubles the resolution.
+        for level in (3, 2):
+            decoder = self.decoder3 if level == 3 else self.decoder2
+            decoded = decoder(_gather(feature, context0[level - 1], context1[level - 1], flow))
+            feature, delta = _split(decoded)
+            flow = delta + resize_flow(flow, 2)
+            scale = 2 ** (4 - level)
+            coarse_flow = resize_flow(flow, 1 / scale)
+            corr = look_up(coarse_flow)
+            if self.config.full_scale_updates:
+                low, high = (
+                    (self.update3_low, self.update3_high) if level == 3 else (self.update2_low, self.update2_high)
+                )
+                feature, flow = _add(low(feature, coarse_flow, corr), feature, flow)
+                feature, flow = _add(high(feature, flow, corr), feature, flow)
+            else:
+                update = self.update3 if level == 3 else self.update2
+                feature, flow = _add(update(feature, coarse_flow, corr), feature, flow)
+
+        decoded = self.decoder1(_gather(feature, context0[0], context1[0], flow)).float()
+        coarse = resize_flow(flow, 2)
+        fields = self.config.fields
+        delta0, delta1, mask, residual = decoded.split((2 * fields, 2 * fields, fields, 3 * fields), dim=1)
+        return Motion(
+            flow0=_by_field(delta0, 2) + coarse[:, None, :2],
+            flow1=_by_field(delta1, 2) + coarse[:, None, 2:],
+            mask=_by_field(mask.sigmoid(), 1),
+            residual=_by_field(residual, 3),
+        )
+
+    def _merge(self, frame0: Tensor, frame1: Tensor, mean: Tensor, motion: Motion) -> Tensor:
+        candidates = _blend(frame0, frame1, motion) + mean[:, None] + motion.residual
+        correction = self.comb_block(candidates.flatten(1, 2).to(self.dtype))
+        return candidates.mean(dim=1) + correction.float()
+
+
+def _blend(frame0: Tensor, frame1: Tensor, motion: Motion) -> Tensor:
+    """Both frames warped by each field and mixed by its mask: [b, c, h, w] -> [b, F, c, h, w]."""
+    fields = range(motion.mask.shape[1])
+    warped0 = torch.stack([warp(frame0, motion.flow0[:, field]) for field in fields], dim=1)
+    warped1 = torch.stack([warp(frame1, motion.flow1[:, field]) for field in fields], dim=1)
+    return motion.mask * warped0 + (1 - motion.mask) * warped1
+
+
+def _by_field(x: Tensor, channels: int) -> Tensor:
+    return x.unflatten(1, (-1, channels))
+
+
+def _split(decoded: Tensor) -> tuple[Tensor, Tensor]:
+    """A decoder's output as (feature, flow pair in float32)."""
+    return decoded[:, 4:], decoded[:, :4].float()
+
+
+def _add(deltas: tuple[Tensor, Tensor], feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    return feature + deltas[0], flow + deltas[1]
+
+
+def _gather(feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor) -> Tensor:
+    """A decoder's input: the feature, both context features warped to the wanted time, and the flow pair."""
+    warped0, warped1 = warp(context0, flow[:, :2]), warp(context1, flow[:, 2:])
+    return torch.cat((feature, warped0, warped1, flow.to(feature.dtype)), dim=1)
