@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
+import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-NODES: list[type[io.ComfyNode]] = []
+from . import images_to_video, interpolate, loader
+
+FAMILIES = (loader, interpolate, images_to_video)
 
 
 class AMTExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        folder_paths.add_model_folder_path("amt", os.path.join(folder_paths.models_dir, "amt"))
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return [node for family in FAMILIES for node in family.NODES]

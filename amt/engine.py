@@ -1,0 +1,214 @@
+"""Carries out a timeline: takes source frames as they come and yields the output's frames in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .padding import Padding
+from .timeline import dyadic
+
+HALF = Fraction(1, 2)
+
+
+class Interpolator(Protocol):
+    """A network, as the engine sees it."""
+
+    @property
+    def padding(self) -> Padding:
+        """The sizes that it takes."""
+        ...
+
+    @property
+    def any_time(self) -> bool:
+        """Whether it may be asked for any timestep, or for 0.5 alone."""
+        ...
+
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor, /) -> Tensor:
+        """Padded frames [b, c, h, w] and timesteps [b] -> [b, c, h, w] float32."""
+        ...
+
+
+class PairTooLarge(RuntimeError):
+    """Not even one pair of frames fits into memory."""
+
+
+class NotFinite(RuntimeError):
+    """The network gave NaN or infinite pixels."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    padded: Tensor
+    """[1, c, h, w] on the network's device."""
+    size: tuple[int, int]
+    """(height, width) without the padding."""
+    source: Tensor | None = None
+    """The source frame that it was made of, which is what is shown."""
+
+
+@dataclass(frozen=True)
+class _Gap:
+    frame0: _Frame
+    frame1: _Frame
+    times: tuple[Fraction, ...]
+    """What is wanted between the two, ascending, 0 < time < 1."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class Engine:
+    """A network with what is needed to run it over frames."""
+
+    network: Interpolator
+    device: torch.device
+    batch: int = 1
+    """Pairs to give the network at once; halved, for good, when memory runs out."""
+    before_call: Callable[[], None] = field(default=_nothing)
+    """Called before each call of the network; what it raises ends the work."""
+    free_memory: Callable[[], None] = field(default=_nothing)
+    """Called after memory ran out, before the next try."""
+
+    def run(self, frames: Iterable[Tensor], positions: Iterable[Fraction]) -> Iterator[Tensor]:
+        """Yields the frame at each position, in order.
+
+        frames: [h, w, c] float, 0..1, c >= 3, all of one size; taken no earlier than needed.
+        positions: ascending, from 0; those behind the last frame are left out.
+        A position that is a source frame yields that very tensor; others yield new ones, float32, on the CPU.
+        """
+        for frame in self._fill(self._items(frames, iter(positions))):
+            if frame.source is not None:
+                yield frame.source
+            else:
+                yield self.network.padding.crop(frame.padded[0], frame.size).permute(1, 2, 0).cpu()
+
+    def between(self, frame0: Tensor, frame1: Tensor, times: Sequence[Fraction]) -> Iterator[Tensor]:
+        """Yields the frames at these times between two, ascending: [1, c, h, w] padded and on the network's device."""
+        size = (frame0.shape[2], frame0.shape[3])
+        gap = _Gap(_Frame(frame0, size), _Frame(frame1, size), tuple(times))
+        for frame in self._fill(self._requests(gap)):
+            yield frame.padded
+
+    def _items(self, frames: Iterable[Tensor], positions: Iterator[Fraction]) -> Iterator[_Frame | _Gap]:
+        """Source frames to show and gaps to fill, in the output's order."""
+        position = next(positions, None)
+        previous = None
+        for index, source in enumerate(frames):
+            if position is None:
+                return
+            frame = _Frame(self._prepare(source), (source.shape[0], source.shape[1]), source)
+            if previous is not None:
+                times = []
+                while position is not None and position < index:
+                    times.append(position - (index - 1))
+                    position = next(positions, None)
+                yield from self._requests(_Gap(previous, frame, tuple(times)))
+            while position == index:
+                yield frame
+                position = next(positions, None)
+            previous = frame
+
+    def _prepare(self, source: Tensor) -> Tensor:
+        frame = source.to(self.device, torch.float32).permute(2, 0, 1)[None]
+        return self.network.padding.pad(frame).contiguous()
+
+    def _requests(self, gap: _Gap) -> Iterator[_Gap]:
+        """The gap in the form that the network can be asked in."""
+        if not gap.times:
+            return
+        if self.network.any_time:
+            for time in gap.times:
+                yield _Gap(gap.frame0, gap.frame1, (time,))
+        else:
+            yield _Gap(gap.frame0, gap.frame1, tuple(dyadic(time) for time in gap.times))
+
+    def _fill(self, items: Iterable[_Frame | _Gap]) -> Iterator[_Frame]:
+        """Puts frames in the place of gaps: halves up to `batch` gaps at once, then the halves of those, depth first.
+
+        That way a pair with n passes to go holds about n * batch frames, not 2^n.
+        """
+        for group in self._groups(items):
+            gaps = [item for item in group if isinstance(item, _Gap)]
+            made = iter(self._make(gaps))
+            parts: list[_Frame | _Gap] = []
+            for item in group:
+                parts += self._halves(item, next(made)) if isinstance(item, _Gap) else [item]
+            if any(isinstance(part, _Gap) for part in parts):
+                yield from self._fill(parts)
+            else:
+                yield from (part for part in parts if isinstance(part, _Frame))
+
+    def _groups(self, items: Iterable[_Frame | _Gap]) -> Iterator[list[_Frame | _Gap]]:
+        group: list[_Frame | _Gap] = []
+        gaps = 0
+        for item in items:
+            group.append(item)
+            gaps += isinstance(item, _Gap)
+            if gaps >= self.batch:
+                yield group
+                group, gaps = [], 0
+        if group:
+            yield group
+
+    def _halves(self, gap: _Gap, made: _Frame) -> list[_Frame | _Gap]:
+        if self.network.any_time:
+            return [made]
+        before = tuple(2 * time for time in gap.times if time < HALF)
+        after = tuple(2 * time - 1 for time in gap.times if time > HALF)
+        parts: list[_Frame | _Gap] = []
+        if before:
+            parts.append(_Gap(gap.frame0, made, before))
+        parts += [made] * gap.times.count(HALF)
+        if after:
+            parts.append(_Gap(made, gap.frame1, after))
+        return parts
+
+    def _make(self, gaps: Sequence[_Gap]) -> list[_Frame]:
+        made: list[_Frame] = []
+        while len(made) < len(gaps):
+            self.before_call()
+            part = gaps[len(made) : len(made) + self.batch]
+            try:
+                made += self._call(part)
+                continue
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Outside of the except block, where the error no longer holds the failed call's tensors.
+            self.free_memory()
+            if len(part) == 1:
+                height, width = part[0].frame0.padded.shape[-2:]
+                raise PairTooLarge(
+                    f"a pair of frames of {width} x {height} pixels does not fit into the memory of {self.device}. "
+                    "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
+                    "or start ComfyUI with --cpu."
+                )
+            self.batch = len(part) // 2
+        return made
+
+    @torch.inference_mode()
+    def _call(self, gaps: Sequence[_Gap]) -> list[_Frame]:
+        frame0 = torch.cat([gap.frame0.padded for gap in gaps])
+        frame1 = torch.cat([gap.frame1.padded for gap in gaps])
+        times = [gap.times[0] if self.network.any_time else HALF for gap in gaps]
+        timestep = torch.tensor([float(time) for time in times], device=self.device)
+        made = self.network(frame0, frame1, timestep)
+        if not bool(made.isfinite().all()):
+            raise NotFinite(
+                "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
+                "precision fp32; if it is fp32 already, the checkpoint is damaged."
+            )
+        return [_Frame(frame, gap.frame0.size) for frame, gap in zip(made.split(1), gaps, strict=True)]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # PyTorch has no class of its own for host memory.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,60 @@
+"""Refuses at the boundary what the nodes cannot work with."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ..amt.timeline import MOST_PASSES, frame_count
+
+
+def check_images(images: object, name: str = "images") -> Tensor:
+    """An IMAGE batch [frames, height, width, 3 or 4] of finite numbers. Raises ValueError."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{name}: expected an IMAGE batch, got {type(images).__name__}")
+    shape = " x ".join(map(str, images.shape))
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ValueError(f"{name}: expected floats [frames, height, width, channels], got {images.dtype} {shape}")
+    if len(images) < 1:
+        raise ValueError(f"{name}: expected at least one frame, got none")
+    if images.shape[1] < 1 or images.shape[2] < 1:
+        raise ValueError(
+            f"{name}: expected frames of at least one pixel, got [frames, height, width, channels] {shape}"
+        )
+    if images.shape[3] not in (3, 4):
+        raise ValueError(
+            f"{name}: expected 3 (RGB) or 4 (RGBA) channels, got {images.shape[3]}. "
+            "Bring the images to RGB first, masks with Convert Mask to Image."
+        )
+    for index, frame in enumerate(images):  # one by one: a flag for every value of a long clip would be gigabytes
+        if not bool(frame.isfinite().all()):
+            raise ValueError(
+                f"{name}: frame {index} has pixels that are NaN or infinite. The node that made it failed; "
+                "often that is a VAE in half precision (start ComfyUI with --fp32-vae)."
+            )
+    return images
+
+
+def check_passes(passes: int) -> int:
+    """Raises ValueError: a linked value is not checked by ComfyUI."""
+    if not isinstance(passes, int) or not 0 <= passes <= MOST_PASSES:
+        raise ValueError(
+            f"recursive_interpolation_passes: expected a whole number from 0 to {MOST_PASSES}, got {passes}. "
+            "Each pass doubles the frames: 4 makes 16 times as many."
+        )
+    return passes
+
+
+def check_result_fits(images: Tensor, passes: int, device: torch.device) -> None:
+    """Raises ValueError where the result of `passes` passes needs more memory than is free on `device`."""
+    count = frame_count(len(images), passes)
+    _, height, width, _ = images.shape
+    needed = count * images[0].numel() * images.element_size()
+    free = mm.get_free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"the result would be {count} frames of {width} x {height}, {needed / 2**30:.1f} GiB, "
+            f"and {free / 2**30:.1f} GiB of memory are free. Use AMT Images to Video or AMT Video Interpolation, "
+            "which write frames as they are made, or fewer passes, fewer frames or smaller ones."
+        )

@@ -1,0 +1,117 @@
+"""INTERP_MODEL: ComfyUI core's type for frame-interpolation models, in both directions.
+
+`AMTModel` gives an AMT network the methods that core's "Run Frame Interpolation Model" calls; `open_engine` runs
+AMT and core's RIFE and FILM alike in this pack's nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import torch
+from comfy_api.latest import io
+from torch import Tensor, nn
+
+from ..amt.engine import Engine, Interpolator
+from ..amt.network import AMT
+from ..amt.padding import Padding
+
+InterpModel = io.Custom("INTERP_MODEL")
+
+MOST_PAIRS = 8
+"""More pairs at once were never faster."""
+
+
+class AMTModel(nn.Module):
+    """An AMT network as core's interpolation node wants it. Core's frames are [b, 3, h, w], 0..1."""
+
+    def __init__(self, network: AMT) -> None:
+        super().__init__()
+        self.network = network
+
+    def get_dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        """Bytes that one pair of frames needs; shape is that of an IMAGE batch, [frames, h, w, c]."""
+        return self.network.memory_used((shape[1], shape[2]))
+
+    def extract_features(self, img: Tensor) -> None:
+        """Nothing is worth keeping from pair to pair: both encoders see frames less the mean of their pair."""
+
+    def forward(self, img0: Tensor, img1: Tensor, timestep: Tensor, cache: Any = None) -> Tensor:
+        times = timestep.float().mean(dim=(1, 2, 3)).tolist()
+        return torch.cat([self._frames(img0[i : i + 1], img1[i : i + 1], [t]) for i, t in enumerate(times)])
+
+    def forward_multi_timestep(self, img0: Tensor, img1: Tensor, timesteps: list[float], cache: Any = None) -> Tensor:
+        return self._frames(img0, img1, timesteps)
+
+    def _frames(self, img0: Tensor, img1: Tensor, timesteps: Sequence[float]) -> Tensor:
+        padding = self.network.padding
+        engine = Engine(self.network, img0.device, before_call=mm.throw_exception_if_processing_interrupted)
+        times = [Fraction(t).limit_denominator(1000) for t in timesteps]
+        made = torch.cat(list(engine.between(padding.pad(img0.float()), padding.pad(img1.float()), times)))
+        return padding.crop(made, (img0.shape[2], img0.shape[3])).to(img0.dtype)
+
+
+class _CoreInterpolator:
+    """One of core's own networks, as the engine wants it. Core asks them for any time, so this does."""
+
+    any_time = True
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.padding = Padding(multiple_of=getattr(model, "pad_align", 1), centred=False, mode="reflect")
+
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        colours = self._colours(frame0[:, :3], frame1[:, :3], timestep)
+        if frame0.shape[1] == 3:
+            return colours
+        # These networks keep their flows to themselves, so alpha takes a pass of its own.
+        alpha0, alpha1 = (frame[:, 3:].expand(-1, 3, -1, -1) for frame in (frame0, frame1))
+        return torch.cat((colours, self._colours(alpha0, alpha1, timestep).mean(dim=1, keepdim=True)), dim=1)
+
+    def _colours(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        dtype = self._model.get_dtype()
+        frame0, frame1 = frame0.to(dtype), frame1.to(dtype)
+        made = []
+        for i, time in enumerate(timestep.tolist()):  # one by one: FILM takes no batches
+            pair = frame0[i : i + 1], frame1[i : i + 1]
+            plane = torch.full((1, 1, *frame0.shape[2:]), time, dtype=dtype, device=frame0.device)
+            cache = {"img0": self._model.extract_features(pair[0]), "img1": self._model.extract_features(pair[1])}
+            made.append(self._model(*pair, timestep=plane, cache=cache))
+        return torch.cat(made).float().clamp(0, 1)
+
+
+def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
+    """Loads the model onto its device, with room for frames of this (height, width), and wraps it in an engine.
+
+    Raises TypeError where `patcher` is no frame-interpolation model.
+    """
+    model = getattr(patcher, "model", None)
+    if not isinstance(patcher, comfy.model_patcher.ModelPatcher) or not hasattr(model, "memory_used_forward"):
+        raise TypeError(
+            "interp_model: expected a frame-interpolation model from Load AMT Model or Load Frame Interpolation Model, "
+            f"got {type(patcher if model is None else model).__name__}"
+        )
+    device = patcher.load_device
+    network: Interpolator = model.network if isinstance(model, AMTModel) else _CoreInterpolator(model)
+    memory = model.memory_used_forward((1, *size, 3), model.get_dtype())
+    # In full: a partial load leaves PReLU weights behind on the CPU.
+    mm.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
+    if any(parameter.device.type != device.type for parameter in model.parameters()):
+        model.to(device)  # --novram loads in part all the same
+    batch = 1
+    if device.type != "cpu":
+        batch = max(1, min(MOST_PAIRS, int(0.8 * mm.get_free_memory(device) / max(memory, 1))))
+    return Engine(
+        network,
+        device,
+        batch=batch,
+        before_call=mm.throw_exception_if_processing_interrupted,
+        free_memory=mm.soft_empty_cache,
+    )

@@ -1,0 +1,1 @@
+"""Video files, a frame at a time, with PyAV."""
