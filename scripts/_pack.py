@@ -14,6 +14,7 @@ NAME = "amt_frame_interpolation"
 
 if NAME not in sys.modules:
     _spec = importlib.util.spec_from_file_location(NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert _spec is not None and _spec.loader is not None
+    assert _spec is not None
+    assert _spec.loader is not None
     sys.modules[NAME] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[NAME])
