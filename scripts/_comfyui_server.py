@@ -1,0 +1,426 @@
+"""Talks to a ComfyUI server over HTTP, and starts one: for scripts/comfyui.py and the tests. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import mimetypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from _comfyui_setup import ComfyUI, clean_env
+
+Prompt = Mapping[str, Any]
+"""A workflow in API format: {node id: {"class_type": ..., "inputs": {...}}}."""
+
+
+class ServerError(Exception):
+    """The server did not start, stopped, or does not answer."""
+
+
+class QueueError(Exception):
+    """The workflow did not run to its end; the text says which node said what."""
+
+
+class Refused(QueueError):
+    """The server did not take the workflow: an unknown node, a missing input, a value out of range."""
+
+
+class Failed(QueueError):
+    """A node raised an error."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        self.node_id = str(error.get("node_id", ""))
+        self.node_type = str(error.get("node_type", ""))
+        self.exception_type = str(error.get("exception_type", ""))
+        self.exception_message = str(error.get("exception_message", "")).strip()
+        self.traceback = "".join(error.get("traceback") or [])
+        super().__init__(
+            f"Node {self.node_id} ({self.node_type}) failed: {self.exception_type}: {self.exception_message}"
+        )
+
+
+class Interrupted(QueueError):
+    """The run was interrupted."""
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that a run made, as the server names it."""
+
+    filename: str
+    subfolder: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that went well."""
+
+    prompt_id: str
+    seconds: float
+    outputs: dict[str, Any] = field(repr=False)
+    """What each output node showed: {node id: {"images": [...], ...}}."""
+    history: dict[str, Any] = field(repr=False)
+
+    @property
+    def files(self) -> list[OutputFile]:
+        """The files of all output nodes, in node order."""
+        found = []
+        for _, shown in sorted(self.outputs.items(), key=lambda item: (len(item[0]), item[0])):
+            for items in shown.values():
+                for item in items if isinstance(items, list) else ():
+                    if isinstance(item, dict) and "filename" in item:
+                        kind = item.get("type", "output")
+                        found.append(OutputFile(item["filename"], item.get("subfolder", ""), kind))
+        return found
+
+
+class Client:
+    """A running ComfyUI server."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ServerError(f"{url} is not the address of a server. Expected something like http://127.0.0.1:8188.")
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        # a proxy has no business between us and this machine
+        direct = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+        self.client_id = uuid.uuid4().hex
+
+    # ---- requests
+
+    def request(self, path: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+        """GET, or POST where there is a body.
+
+        Raises:
+            urllib.error.HTTPError: the server says no.
+            ServerError: there is no answer.
+        """
+        request = urllib.request.Request(self.url + path, data=body)
+        if body is not None:
+            request.add_header("Content-Type", content_type)
+        try:
+            with self._opener.open(request, timeout=60) as response:
+                return response.read()
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"No answer from ComfyUI at {self.url}: {error}") from error
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.request(path))
+
+    def post(self, path: str, body: Any) -> Any:
+        answer = self.request(path, json.dumps(body).encode())
+        return json.loads(answer) if answer.strip() else None
+
+    def object_info(self, node: str) -> dict[str, Any]:
+        """What the server knows of a node type; empty where it does not know it."""
+        return self.get(f"/object_info/{urllib.parse.quote(node)}").get(node, {})
+
+    def upload(self, path: Path) -> str:
+        """Puts a file into the server's input folder. Returns its name there: another file of that name stays."""
+        boundary = uuid.uuid4().hex
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        )
+        body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        answer = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
+        return "/".join(filter(None, [answer.get("subfolder"), answer["name"]]))
+
+    def download(self, file: OutputFile, folder: Path) -> Path:
+        """Fetches a file that a run made into `folder`."""
+        query = urllib.parse.urlencode({"filename": file.filename, "subfolder": file.subfolder, "type": file.type})
+        content = self.request(f"/view?{query}")
+        folder.mkdir(parents=True, exist_ok=True)
+        # the name comes from the server, which may be another machine
+        path = folder / re.split(r"[\\/]", file.filename)[-1]
+        path.write_bytes(content)
+        return path
+
+    # ---- the queue
+
+    def queue(
+        self, prompt: Prompt, *, timeout: float = 600, waiting: Callable[[str, float], None] | None = None
+    ) -> Result:
+        """Runs a workflow and waits for its end. `waiting` is called often with "queued" or "running" and the seconds.
+
+        Raises:
+            Refused, Failed, Interrupted: what became of it.
+            ServerError: the server stopped, or did not finish in time (the run is then interrupted).
+        """
+        return self.wait(self.submit(prompt), timeout=timeout, waiting=waiting)
+
+    def submit(self, prompt: Prompt) -> str:
+        """Queues a workflow and returns the id of the run.
+
+        Raises:
+            Refused: the server did not take it, or only a part of it.
+        """
+        try:
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})
+        except urllib.error.HTTPError as error:
+            raise Refused(_refusal(error.read())) from None
+        if answer.get("node_errors"):  # it runs those outputs that it likes
+            self.cancel(answer["prompt_id"])
+            raise Refused(_refusal(json.dumps(answer).encode()))
+        return answer["prompt_id"]
+
+    def wait(
+        self, prompt_id: str, *, timeout: float = 600, waiting: Callable[[str, float], None] | None = None
+    ) -> Result:
+        """Waits for the end of a queued run; see `queue`."""
+        start = time.monotonic()
+        while True:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            seconds = time.monotonic() - start
+            if entry and entry.get("status"):
+                return self._ended(prompt_id, entry, seconds)
+            if seconds > timeout:
+                self.cancel(prompt_id)
+                raise ServerError(f"The workflow did not end within {timeout:.0f} s and was interrupted.")
+            if waiting:
+                running = any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
+                waiting("running" if running else "queued", seconds)
+            self.check()
+            time.sleep(0.1 if seconds < 5 else 0.5)
+
+    def _ended(self, prompt_id: str, entry: dict[str, Any], seconds: float) -> Result:
+        if entry["status"].get("status_str") == "success":
+            return Result(prompt_id, seconds, entry.get("outputs", {}), entry)
+        for event, said in entry["status"].get("messages", ()):
+            if event == "execution_error":
+                raise Failed(said)
+            if event == "execution_interrupted":
+                raise Interrupted(f"The run was interrupted in node {said.get('node_id')} ({said.get('node_type')}).")
+        raise QueueError(f"The run ended as {entry['status']}.")
+
+    def interrupt(self) -> None:
+        """Stops the running workflow."""
+        self.post("/interrupt", {})
+
+    def cancel(self, prompt_id: str) -> None:
+        """Takes a run out of the queue, or stops it if it is the one that runs."""
+        self.post("/queue", {"delete": [prompt_id]})
+        self.post("/interrupt", {"prompt_id": prompt_id})
+
+    def check(self) -> None:
+        """Raises ServerError where it is known that the server has stopped."""
+
+
+def _refusal(answer: bytes) -> str:
+    """The server's reasons, one a line."""
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        return f"The server refused the workflow: {answer.decode('utf-8', 'replace')[:2000]}"
+    lines = []
+    for node_id, node in (said.get("node_errors") or {}).items():
+        for error in node.get("errors", ()):
+            details = f": {error['details']}" if error.get("details") else ""
+            lines.append(f"Node {node_id} ({node.get('class_type')}): {error.get('message')}{details}")
+    error = said.get("error")
+    if not lines and isinstance(error, dict):
+        lines = [" ".join(filter(None, [error.get("message"), error.get("details")]))]
+    return "\n".join(lines or [str(error or said)])
+
+
+# -------------------------------------------------------------------------------------------------- a server of our own
+
+
+def free_port(port: int = 0) -> int | None:
+    """`port` if nothing listens there on loopback (any free one for 0), else None."""
+    with socket.socket() as sock:
+        if os.name != "nt":  # there, the option would let us bind beside a listener
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return None
+        return sock.getsockname()[1]
+
+
+def lay_base(base: Path, packs: Mapping[str, Path]) -> Path:
+    """Makes a base directory (input, output, models, ...) for a server, with these packs linked in as custom nodes."""
+    for name in ("custom_nodes", "input", "output", "models", "user/default"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    for name, target in packs.items():
+        link = base / "custom_nodes" / name
+        if link.exists() and link.samefile(target):
+            continue
+        if link.is_symlink():
+            link.unlink()
+        elif os.path.lexists(link):
+            os.rmdir(link)  # a junction that leads elsewhere; refuses a folder with something in it
+        _link(link, target)
+    return base
+
+
+def _link(link: Path, target: Path) -> None:
+    if sys.platform == "win32":
+        import _winapi
+
+        _winapi.CreateJunction(str(target), str(link))  # a symbolic link needs a privilege there
+    else:
+        link.symlink_to(target, target_is_directory=True)
+
+
+class LocalServer(Client):
+    """A ComfyUI server that this process started, and stops: a context manager.
+
+    Args:
+        comfyui: what to start.
+        base: its base directory (see `lay_base`); None for the ComfyUI's own folders.
+        arguments: further options of ComfyUI's main.py.
+        log: file for what it writes; None leaves it on this process's output.
+        port: None takes a free one.
+        device: "cpu" keeps it off the GPU; by default what ComfyUI's Python computes on.
+        env: environment variables to set.
+        timeout: seconds until it must answer. The first start reads a few hundred MB of libraries.
+
+    Raises:
+        ServerError: it did not start; with the end of its log.
+    """
+
+    def __init__(
+        self,
+        comfyui: ComfyUI,
+        *,
+        base: Path | None = None,
+        arguments: Sequence[str] = (),
+        log: Path | None = None,
+        port: int | None = None,
+        device: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+    ) -> None:
+        port = port or free_port()
+        super().__init__(f"http://127.0.0.1:{port}")
+        self.comfyui = comfyui
+        self.base = base or comfyui.folder
+        self.log = log
+        isolated = ["-s"] if comfyui.python.parent.name == "python_embeded" else []
+        command = [str(comfyui.python), *isolated, "main.py", "--port", str(port), *arguments]
+        if base is not None:
+            command += ["--base-directory", str(base)]
+        if (device or comfyui.device) == "cpu":
+            command.append("--cpu")
+        output = log.open("wb") if log else None
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=comfyui.folder,
+                env=clean_env(PYTHONUNBUFFERED="1", **(env or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                # in a group of its own: Ctrl-C comes to us alone, and all of it can be stopped at once
+                start_new_session=True,  # POSIX
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows
+            )
+        except OSError as error:
+            raise ServerError(f"ComfyUI did not start: {error}") from error
+        finally:
+            if output:
+                output.close()
+        try:
+            self._wait_until_ready(timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self, timeout: float) -> None:
+        start = time.monotonic()
+        while True:
+            self.check()
+            try:
+                self.get("/system_stats")
+                return
+            except (ServerError, urllib.error.HTTPError, ValueError):
+                pass
+            if time.monotonic() - start > timeout:
+                raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s.{self._end_of_log()}")
+            time.sleep(0.2)
+
+    @property
+    def input(self) -> Path:
+        return self.base / "input"
+
+    @property
+    def output(self) -> Path:
+        return self.base / "output"
+
+    @property
+    def models(self) -> Path:
+        return self.base / "models"
+
+    def log_text(self, start: int = 0) -> str:
+        """What the server has written since byte `start` of its log, without colour codes."""
+        if self.log is None or not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(start)
+            return re.sub(r"\x1b\[[0-9;]*m", "", file.read().decode("utf-8", "replace"))
+
+    def log_size(self) -> int:
+        return self.log.stat().st_size if self.log and self.log.exists() else 0
+
+    def _end_of_log(self, lines: int = 25) -> str:
+        text = "\n".join(self.log_text().splitlines()[-lines:])
+        return f"\nThe end of its log ({self.log}):\n{text}" if text else ""
+
+    def check(self) -> None:
+        code = self.process.poll()
+        if code is not None:
+            raise ServerError(f"ComfyUI has stopped (exit code {code}).{self._end_of_log()}")
+
+    def stop(self) -> None:
+        """Stops the server as Ctrl-C does, and everything it started. Does nothing if it has stopped."""
+        if sys.platform == "win32":
+            if self.process.poll() is None:
+                command = ["taskkill", "/F", "/T", "/PID", str(self.process.pid)]
+                subprocess.run(command, capture_output=True, check=False)
+            self.process.wait()
+            return
+        # SIGINT lets ComfyUI tidy up; it is ignored by what was started in the background of a shell script
+        for sent, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 5), (signal.SIGKILL, None)):
+            if self.process.poll() is not None:
+                break
+            self._signal(sent)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                continue
+        self._signal(signal.SIGKILL)  # what it may have left behind, say an ffmpeg
+
+    def _signal(self, number: int) -> None:
+        if sys.platform != "win32":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

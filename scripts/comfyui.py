@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Try, test and use the pack in a real ComfyUI, with one command each. Standard library only.
+
+  python3 scripts/comfyui.py demo [WORKFLOW]   make a video of two pictures through ComfyUI's API queue
+  python3 scripts/comfyui.py serve             open ComfyUI's editor with the pack
+  python3 scripts/comfyui.py test [PYTEST ...] run the linters and all tests
+
+A ComfyUI that is there is used: the one named by the environment variable COMFYUI_PATH, or the one in whose
+custom_nodes the pack lies. Otherwise one is made in the folder .comfyui, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from _comfyui_server import Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
+from _comfyui_setup import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
+
+WORKFLOWS = ROOT / "workflows" / "api"
+FIRST_WORKFLOW = "two_images_to_video"
+DEMO_FILES = ROOT / "scripts" / "demo"
+PACK_FOLDER = "amt-frame-interpolation"
+VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+class UserError(Exception):
+    """Something asked for that cannot be done; the text says what can."""
+
+
+# --------------------------------------------------------------------------------------------------------------- demo
+
+
+def demo(workflow: str, server: str | None) -> int:
+    prompt = read_workflow(workflow)  # before a long set-up
+    if server:
+        return run_demo(Client(server), prompt, workflow)
+    comfyui = find_or_make(say)
+    with tempfile.TemporaryDirectory(prefix="amt-demo-") as temporary:
+        say(f"Starting ComfyUI {comfyui.version} on the {comfyui.device.upper()} ...")
+        start = time.monotonic()
+        # a temporary folder of its own: a server empties it when it starts, and another one may be running
+        arguments = ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--temp-directory", temporary]
+        base = place(comfyui)
+        if base is None:
+            arguments += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", str(comfyui.pack_folder())]
+        log = HOME / "demo.log"
+        log.parent.mkdir(exist_ok=True)
+        with LocalServer(comfyui, base=base, arguments=arguments, log=log) as local:
+            say(f"  ready after {time.monotonic() - start:.0f} s")
+            return run_demo(local, prompt, workflow)
+
+
+def place(comfyui: ComfyUI) -> Path | None:
+    """The base directory to start a ComfyUI with: None (its own) where the pack lies in its custom_nodes, else ours."""
+    return None if comfyui.pack_folder() else lay_base(HOME / "base", {PACK_FOLDER: ROOT})
+
+
+def run_demo(server: Client, prompt: dict[str, Any], workflow: str) -> int:
+    prompt = upload_demo_files(server, prompt)
+    title = Path(workflow).stem
+    shown = ""
+
+    def waiting(state: str, seconds: float) -> None:
+        nonlocal shown
+        if sys.stdout.isatty():
+            print(f"\r{title}: {state}, {seconds:.0f} s ", end="", flush=True)
+        elif state != shown:
+            say(f"{title}: {state} ...")
+        shown = state
+
+    result = server.queue(prompt, timeout=3600, waiting=waiting)
+    if sys.stdout.isatty():
+        print("\r", end="")
+    say(f"{title}: done in {result.seconds:.1f} s")
+    files = [file for file in result.files if file.type == "output"] or result.files
+    if not files:
+        raise UserError(f"{title} ran, but saved no file.")
+    for file in files:
+        show(server, file)
+    return 0
+
+
+def show(server: Client, file: OutputFile) -> None:
+    """Fetches a file that the demo made and says where it lies; a video gets a contact sheet."""
+    path = server.download(file, HOME / "demo")
+    if path.suffix.lower() not in VIDEOS:
+        say(f"Picture:       {path}" if path.suffix.lower() in {".png", ".jpg"} else f"File:          {path}")
+        return
+    sheet = path.with_suffix(".png")
+    python = server.comfyui.python if isinstance(server, LocalServer) else _python_for_sheets()
+    done = subprocess.run(
+        [python, ROOT / "scripts" / "contact_sheet.py", path, sheet],
+        capture_output=True,
+        text=True,
+        env=clean_env(),
+        check=False,
+    )
+    say(f"Video:         {path}" + (f"  ({done.stdout.strip()})" if done.returncode == 0 else ""))
+    if done.returncode == 0:
+        say(f"Contact sheet: {sheet}")
+    else:
+        say(f"Contact sheet: none; it needs PyAV and Pillow ({(done.stderr.strip().splitlines() or ['failed'])[-1]})")
+
+
+def _python_for_sheets() -> Path:
+    comfyui = find_or_made()
+    return comfyui.python if comfyui else Path(sys.executable)
+
+
+def read_workflow(workflow: str) -> dict[str, Any]:
+    """The API workflow of that name in workflows/api, or in a file of one's own."""
+    path = Path(workflow)
+    if not path.is_file():
+        path = WORKFLOWS / f"{path.stem}.json"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in WORKFLOWS.glob("*.json"))) or "none yet"
+        raise UserError(f"There is no workflow {workflow}. Give the path of an API workflow or one of: {there}.")
+    try:
+        prompt = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if isinstance(prompt, dict) and isinstance(prompt.get("nodes"), list):
+        raise UserError(f"{path} is a workflow of the editor. Export it for the API (Workflow > Export (API)).")
+    if not isinstance(prompt, dict) or not all(isinstance(n, dict) and "class_type" in n for n in prompt.values()):
+        raise UserError(f'{path} is no API workflow: expected {{"1": {{"class_type": ..., "inputs": ...}}, ...}}.')
+    return prompt
+
+
+def upload_demo_files(server: Client, prompt: dict[str, Any]) -> dict[str, Any]:
+    """Uploads the files of scripts/demo that the workflow names; gives the workflow with their names on the server."""
+    prompt = copy.deepcopy(prompt)
+    there: dict[str, str] = {}
+    for node in prompt.values():
+        for key, value in node.get("inputs", {}).items():
+            if isinstance(value, str) and re.fullmatch(r"amt_demo_\w+\.\w+", value) and (DEMO_FILES / value).is_file():
+                if value not in there:
+                    there[value] = server.upload(DEMO_FILES / value)
+                node["inputs"][key] = there[value]
+    return prompt
+
+
+# -------------------------------------------------------------------------------------------------------------- serve
+
+
+def serve(port: int | None, browser: bool, options: Sequence[str]) -> int:
+    if port is not None and free_port(port) is None:
+        raise UserError(f"Port {port} is in use. Choose another with --port, or leave it out to have a free one taken.")
+    comfyui = find_or_make(say)
+    port = port or free_port(8188) or free_port()
+    base = place(comfyui)
+    query = ""
+    if base is not None:
+        prepare_editor(base)
+        if (ROOT / "workflows" / f"{FIRST_WORKFLOW}.json").is_file():
+            query = f"/?template={FIRST_WORKFLOW}&source={PACK_FOLDER}"
+    with LocalServer(comfyui, base=base, arguments=options, port=port) as server:
+        say(f"\nThe editor is at {server.url}{query}\nCtrl-C stops it.\n")
+        if browser:
+            webbrowser.open(server.url + query)
+        try:
+            return server.process.wait()
+        except KeyboardInterrupt:
+            server.stop()
+            say("Stopped.")
+            return 0
+
+
+def prepare_editor(base: Path) -> None:
+    """Gives our own ComfyUI the demo pictures and spares its user the first-run dialog; what is there stays."""
+    settings = base / "user" / "default" / "comfy.settings.json"
+    if not settings.exists():
+        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}), "utf-8")
+    for file in DEMO_FILES.glob("amt_demo_*"):
+        if not (base / "input" / file.name).exists():
+            shutil.copy(file, base / "input")
+
+
+# --------------------------------------------------------------------------------------------------------------- test
+
+
+def test(pytest_arguments: Sequence[str]) -> int:
+    comfyui = find_or_make(say)
+    python = str(comfyui.python)
+    say(f"ComfyUI {comfyui.version} in {comfyui.folder}, {python}")
+    wanted = test_requirements()
+    if os.environ.get("VHS_PATH"):
+        wanted += ["imageio-ffmpeg", "opencv-python-headless"]  # what VideoHelperSuite asks for, without a display
+    install = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", *wanted]
+    environment = clean_env(COMFYUI_PATH=str(comfyui.folder))
+    jobs: dict[str, list[str]] = {
+        "test packages": install,
+        "ruff check": [python, "-m", "ruff", "check", "."],
+        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "basedpyright": [python, "-m", "basedpyright", "--pythonpath", python, "--level", "error"],
+        "pytest": [python, "-m", "pytest", *pytest_arguments],
+    }
+    outcome = []
+    for name, command in jobs.items():
+        say(f"\n== {name}")
+        start = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        outcome.append((name, code, time.monotonic() - start))
+        if code and command is install:
+            raise SetupError("The packages that the tests need were not installed; see above. Is the network there?")
+    say("\n== " + ", ".join(f"{name} {'failed' if code else 'ok'} ({s:.0f} s)" for name, code, s in outcome))
+    return 1 if any(code for _, code, _ in outcome) else 0
+
+
+def test_requirements() -> list[str]:
+    """The `test` extra of pyproject.toml. Python 3.10 has no TOML reader; a TOML list of strings reads as Python."""
+    found = re.search(r"^test\s*=\s*(\[[^\]]*\])", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    if not found:
+        raise SetupError("pyproject.toml has no list `test` in [project.optional-dependencies].")
+    return list(ast.literal_eval(found[1]))
+
+
+# --------------------------------------------------------------------------------------------------------------- main
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | serve | test")
+    parse_demo = commands.add_parser("demo", help="make a video of two pictures through ComfyUI's API queue")
+    parse_demo.add_argument(
+        "workflow", nargs="?", default=FIRST_WORKFLOW, help="name in workflows/api, or the path of an API workflow"
+    )
+    parse_demo.add_argument("--server", metavar="URL", help="use this running ComfyUI, which must have the pack")
+    parse_serve = commands.add_parser(
+        "serve",
+        help="open ComfyUI's editor with the pack",
+        epilog="Further options go to ComfyUI (say, --lowvram).",
+        allow_abbrev=False,
+    )
+    parse_serve.add_argument("--port", type=int, help="8188 or the next best by default")
+    parse_serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    commands.add_parser("test", help="run the linters and all tests", epilog="Further arguments go to pytest.")
+    if list(arguments[:1]) == ["test"] and not {"-h", "--help"} & set(arguments):
+        asked, rest = parser.parse_args(["test"]), list(arguments[1:])  # pytest's own, untouched
+    else:
+        asked, rest = parser.parse_known_args(arguments)
+    if rest and asked.command == "demo":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    signal.signal(signal.SIGTERM, _terminated)  # so that a server is stopped on the way out
+    try:
+        if asked.command == "demo":
+            return demo(asked.workflow, asked.server)
+        if asked.command == "serve":
+            return serve(asked.port, not asked.no_browser, rest)
+        return test(rest)
+    except (UserError, SetupError, ServerError, QueueError, urllib.error.HTTPError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Run it again to go on.", file=sys.stderr)
+        return 130
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

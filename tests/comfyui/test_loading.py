@@ -1,0 +1,56 @@
+"""The pack loads in a real ComfyUI, under whatever folder name people give it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from _comfyui_server import LocalServer
+from _comfyui_setup import ROOT
+
+NODE_IDS: list[str] = []
+"""Every node id of the pack: a contract with the workflows that people have saved."""
+
+
+@pytest.fixture(scope="module", params=["amt-frame-interpolation", "My_AMT_pack"])
+def folder_and_server(request: pytest.FixtureRequest, start_server) -> tuple[str, LocalServer]:
+    """The shared server has the pack under the first name; another one gets it under the other."""
+    if request.param == "amt-frame-interpolation":
+        return request.param, request.getfixturevalue("comfyui_server")
+    return request.param, start_server({request.param: ROOT})
+
+
+def complaints(log: str, folder: str) -> list[str]:
+    """Lines in which ComfyUI says that a pack did not load, or warns of it by name."""
+    lines = log.splitlines()
+    return [
+        line
+        for line in lines
+        if "IMPORT FAILED" in line
+        or "Traceback (most recent call last)" in line
+        or (re.search(r"\[(WARNING|ERROR|CRITICAL)\]|Error", line) and folder in line)
+    ]
+
+
+def test_loads_without_complaint(folder_and_server: tuple[str, LocalServer]) -> None:
+    folder, server = folder_and_server
+    log = server.log_text()
+    assert re.search(rf"\d seconds: .*[\\/]{re.escape(folder)}\n", log), log
+    assert complaints(log, folder) == []
+
+
+def test_every_node_is_there(folder_and_server: tuple[str, LocalServer]) -> None:
+    folder, server = folder_and_server
+    known = {name: info["python_module"] for name, info in server.get("/object_info").items()}
+    ours = sorted(name for name, module in known.items() if module == f"custom_nodes.{folder}")
+    assert ours == sorted(NODE_IDS)
+
+
+def test_a_pack_that_does_not_load_is_noticed(start_server, tmp_path: Path) -> None:
+    """The check above can fail: ComfyUI says so in the way that it looks for."""
+    broken = tmp_path / "broken-pack"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("async def comfy_entrypoint():\n    raise RuntimeError('no')\n", "utf-8")
+    server = start_server({"broken-pack": broken})
+    assert any("IMPORT FAILED" in line for line in complaints(server.log_text(), "broken-pack"))
