@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import comfy.model_management as mm
 import comfy.model_patcher
+import comfy.utils
 import folder_paths
 import torch
 from comfy_api.latest import io
 
-from .. import models
+from ..models.catalogue import Record, by_name
+from ..models.discovery import find_checkpoint, list_checkpoints
+from ..models.download import download
+from ..models.loading import load_checkpoint
 from .interp_model import AMTModel, InterpModel
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -26,7 +32,7 @@ class AMTModelLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=models.names(_folders()),
+                    options=list_checkpoints(_folders()),
                     tooltip="The bundled model, the published AMT models (CC BY-NC 4.0, downloaded on first use), "
                     "and the files in models/amt and models/frame_interpolation.",
                 ),
@@ -45,11 +51,34 @@ class AMTModelLoader(io.ComfyNode):
     def execute(cls, model_name: str, precision: str = "auto") -> io.NodeOutput:
         device = mm.get_torch_device()
         dtype = _dtype(precision, device)
-        network = models.load(model_name, _folders(), progress=None)
+        found = find_checkpoint(model_name, _folders())
+        path = _download(found) if isinstance(found, Record) else found
+        network = load_checkpoint(path).network
         patcher = comfy.model_patcher.CoreModelPatcher(
             AMTModel(network.to(dtype)), load_device=device, offload_device=mm.unet_offload_device()
         )
         return io.NodeOutput(patcher)
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str, precision: str = "auto") -> object:
+        """A file that was replaced under its name is loaded anew."""
+        found = find_checkpoint(model_name, _folders())
+        # One that was downloaded meanwhile is the one that the catalogue names: nothing new.
+        if isinstance(found, Record) or by_name(model_name):
+            return None
+        status = found.stat()
+        return [status.st_mtime_ns, status.st_size]
+
+
+def _download(record: Record) -> Path:
+    """Into the first of ComfyUI's folders for AMT models, with progress on the node."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def progress(done: int, total: int | None) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total or max(done, 1))
+
+    return download(record, _folders()[0], progress=progress)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -63,8 +92,8 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-def _folders() -> list[str]:
-    return [*folder_paths.get_folder_paths("amt"), *folder_paths.get_folder_paths("frame_interpolation")]
+def _folders() -> list[Path]:
+    return [Path(folder) for kind in ("amt", "frame_interpolation") for folder in folder_paths.get_folder_paths(kind)]
 
 
 NODES = [AMTModelLoader]
