@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
 from . import images_to_video, interpolate, loader
+from .example_images import place_examples
 
 FAMILIES = (loader, interpolate, images_to_video)
 
@@ -15,6 +16,7 @@ FAMILIES = (loader, interpolate, images_to_video)
 class AMTExtension(ComfyExtension):
     async def on_load(self) -> None:
         folder_paths.add_model_folder_path("amt", os.path.join(folder_paths.models_dir, "amt"))
+        place_examples()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for family in FAMILIES for node in family.NODES]

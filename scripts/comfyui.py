@@ -34,7 +34,7 @@ from _comfyui_setup import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_m
 
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
-DEMO_FILES = ROOT / "scripts" / "demo"
+DEMO_FILES = ROOT / "media"
 PACK_FOLDER = "amt-frame-interpolation"
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
@@ -147,7 +147,7 @@ def read_workflow(workflow: str) -> dict[str, Any]:
 
 
 def upload_demo_files(server: Client, prompt: dict[str, Any]) -> dict[str, Any]:
-    """Uploads the files of scripts/demo that the workflow names; gives the workflow with their names on the server."""
+    """Uploads the files of media that the workflow names; gives the workflow with their names on the server."""
     prompt = copy.deepcopy(prompt)
     there: dict[str, str] = {}
     for node in prompt.values():
