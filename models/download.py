@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -34,8 +35,8 @@ Progress = Callable[[int, "int | None"], None]
 """Called with the bytes that are here and the bytes there will be (None: unknown), several times a second even while
 nothing arrives. Whatever it raises ends the download."""
 
-STALL_SECONDS = 180.0
-"""Longer than huggingface_hub's own timeouts with all their repetitions."""
+STALL_SECONDS = 600.0
+"""Longer than huggingface_hub's own timeouts with all their repetitions; a person can interrupt earlier."""
 
 _POLL_SECONDS = 0.1
 _WORKPLACE = ".amt-download-"
@@ -137,34 +138,34 @@ def _transfer(record: Record, work: Path, progress: Progress, stall_seconds: flo
     assert record.repo is not None
     environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
     logger.info("Downloading %s from %s to %s", record.name, record.repo, work.parent)
-    with (work / "log").open("wb") as log:
+    # Not into the folder: its disk may be full.
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, str(script), record.repo, record.name, record.revision, record.sha256 or "", str(work)],
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=subprocess.PIPE,
             stderr=log,
             env=environment,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-    try:
-        _watch(record, process, work, progress, stall_seconds)
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdin:
-            process.stdin.close()
-    result = _result(work, process.returncode)
+        try:
+            _watch(record, process, work, progress, stall_seconds)
+        finally:
+            process.kill()
+            output, _ = process.communicate()
+        log.seek(0)
+        result = _result(output, log.read(), process.returncode)
     if "file" not in result:
         raise _failure(record, work.parent, result["errors"])
     return Path(result["file"]).rename(work / record.name)
 
 
-def _result(work: Path, code: int) -> dict[str, Any]:
+def _result(output: bytes, log: bytes, code: int) -> dict[str, Any]:
     try:
-        return json.loads((work / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it died before it could write that
-        log = (work / "log").read_text(encoding="utf-8", errors="replace").strip()
-        return {"errors": [{"kinds": [], "errno": None, "message": log[-500:] or f"it ended with code {code}"}]}
+        return json.loads(output.splitlines()[-1])
+    except (IndexError, ValueError):  # it died before it could say
+        message = log.decode("utf-8", "replace").strip()[-500:] or f"it ended with code {code}"
+        return {"errors": [{"kinds": [], "errno": None, "message": message}]}
 
 
 def _watch(
@@ -195,8 +196,7 @@ def _size(work: Path) -> int:
                 status = os.lstat(os.path.join(place, file))
             except OSError:  # renamed meanwhile
                 continue
-            # Small files are the hub's own notes and locks; links lead to files that are counted.
-            if not os.path.islink(os.path.join(place, file)) and file not in ("log", "lock", "result.json"):
+            if stat.S_ISREG(status.st_mode):  # not links: what they lead to is counted
                 total += status.st_size
     return total
 

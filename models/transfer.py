@@ -1,7 +1,7 @@
 """Fetches one file with huggingface_hub; run as a program of its own by `download`, never imported.
 
-Arguments: repository, file, revision, SHA-256 or nothing, folder. Everything is written below the folder; at the end it has a
-`result.json` with either the "file" or the "errors", outermost first. Ends when standard input does.
+Arguments: repository, file, revision, SHA-256 or nothing, folder. Files are written below the folder only. The last
+line of standard output is JSON with either the "file" or the "errors", outermost first. Ends when standard input does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,17 @@ def main(repo: str, name: str, revision: str, sha256: str, folder: Path) -> None
     try:
         result = {"file": str(fetch(repo, name, revision, sha256, folder))}
     except Exception as error:
-        result = {"errors": list(describe(error))}
-    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        result = {"errors": list(islice(describe(error), 10))}
+    # Not into the folder: its disk may be full.
+    sys.stdout.write(f"\n{json.dumps(result)}\n")
 
 
 def fetch(repo: str, name: str, revision: str, sha256: str, folder: Path) -> Path:
+    from huggingface_hub import constants
+
+    # Before anything else of it is imported: it writes a file in pieces of 10 MB, which is all of a small checkpoint at
+    # once, and progress is measured by what is written.
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 18
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     # Somebody may have it already, and offline that is the only way.
@@ -48,7 +55,7 @@ def digest(path: str) -> str:
 def describe(error: BaseException | None) -> Iterator[dict[str, Any]]:
     while error is not None:
         kinds = [kind.__name__ for kind in type(error).__mro__]
-        yield {"kinds": kinds, "errno": getattr(error, "errno", None), "message": str(error)}
+        yield {"kinds": kinds, "errno": getattr(error, "errno", None), "message": str(error)[:1000]}
         error = error.__cause__ or error.__context__
 
 

@@ -122,14 +122,20 @@ class Client:
         except urllib.error.HTTPError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            raise ServerError(f"No answer from ComfyUI at {self.url}: {error}") from error
+            raise ServerError(f"No answer from ComfyUI at {self.url}: {getattr(error, 'reason', error)}") from error
 
     def get(self, path: str) -> Any:
-        return json.loads(self.request(path))
+        return self._parse(self.request(path))
 
     def post(self, path: str, body: Any) -> Any:
         answer = self.request(path, json.dumps(body).encode())
-        return json.loads(answer) if answer.strip() else None
+        return self._parse(answer) if answer.strip() else None
+
+    def _parse(self, answer: bytes) -> Any:
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise ServerError(f"What answers at {self.url} is not ComfyUI: {answer[:80]!r}") from None
 
     def object_info(self, node: str) -> dict[str, Any]:
         """What the server knows of a node type; empty where it does not know it."""
@@ -144,7 +150,7 @@ class Client:
             f"Content-Type: {kind}\r\n\r\n"
         )
         body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        answer = json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
+        answer = self._parse(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
         return "/".join(filter(None, [answer.get("subfolder"), answer["name"]]))
 
     def download(self, file: OutputFile, folder: Path) -> Path:
@@ -188,21 +194,26 @@ class Client:
     def wait(
         self, prompt_id: str, *, timeout: float = 600, waiting: Callable[[str, float], None] | None = None
     ) -> Result:
-        """Waits for the end of a queued run; see `queue`."""
+        """Waits for the end of a queued run; see `queue`. Stops the run where the waiting is broken off."""
         start = time.monotonic()
-        while True:
-            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            seconds = time.monotonic() - start
-            if entry and entry.get("status"):
-                return self._ended(prompt_id, entry, seconds)
-            if seconds > timeout:
+        try:
+            while True:
+                entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+                seconds = time.monotonic() - start
+                if entry and entry.get("status"):
+                    return self._ended(prompt_id, entry, seconds)
+                if seconds > timeout:
+                    self.cancel(prompt_id)
+                    raise ServerError(f"The workflow did not end within {timeout:.0f} s and was interrupted.")
+                if waiting:
+                    running = any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
+                    waiting("running" if running else "queued", seconds)
+                self.check()
+                time.sleep(0.1 if seconds < 5 else 0.5)
+        except (KeyboardInterrupt, SystemExit):
+            with contextlib.suppress(ServerError, urllib.error.HTTPError):
                 self.cancel(prompt_id)
-                raise ServerError(f"The workflow did not end within {timeout:.0f} s and was interrupted.")
-            if waiting:
-                running = any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
-                waiting("running" if running else "queued", seconds)
-            self.check()
-            time.sleep(0.1 if seconds < 5 else 0.5)
+            raise
 
     def _ended(self, prompt_id: str, entry: dict[str, Any], seconds: float) -> Result:
         if entry["status"].get("status_str") == "success":
@@ -355,7 +366,7 @@ class LocalServer(Client):
             try:
                 self.get("/system_stats")
                 return
-            except (ServerError, urllib.error.HTTPError, ValueError):
+            except (ServerError, urllib.error.HTTPError):
                 pass
             if time.monotonic() - start > timeout:
                 raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s.{self._end_of_log()}")
@@ -401,15 +412,13 @@ class LocalServer(Client):
                 subprocess.run(command, capture_output=True, check=False)
             self.process.wait()
             return
-        # SIGINT lets ComfyUI tidy up; it is ignored by what was started in the background of a shell script
-        for sent, seconds in ((signal.SIGINT, 5), (signal.SIGTERM, 5), (signal.SIGKILL, None)):
-            if self.process.poll() is not None:
-                break
-            self._signal(sent)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                continue
+        # SIGINT lets ComfyUI tidy up, unless it was inherited as ignored: from a shell script's background, say
+        polite = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
+        for sent, seconds in ((polite, 20), (signal.SIGKILL, None)):
+            if self.process.poll() is None:
+                self._signal(sent)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(seconds)
         self._signal(signal.SIGKILL)  # what it may have left behind, say an ffmpeg
 
     def _signal(self, number: int) -> None:

@@ -259,8 +259,6 @@ class Maker:
         return ComfyUI(self.folder, self.python, device)
 
     def check_machine(self) -> None:
-        if sys.version_info < (3, 10):  # noqa: UP036  (this file is what a user with an older one runs)
-            raise SetupError(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable}).")
         if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
             raise SetupError(
                 f"{sys.executable} cannot make virtual environments. On Debian and Ubuntu: "

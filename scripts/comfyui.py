@@ -11,6 +11,11 @@ custom_nodes the pack lies. Otherwise one is made in the folder .comfyui, once.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  (it is what a user with an older one runs)
+    sys.exit(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable}).")
+
 import argparse
 import ast
 import copy
@@ -20,7 +25,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -53,10 +57,12 @@ class UserError(Exception):
 def demo(workflow: str, server: str | None) -> int:
     prompt = read_workflow(workflow)  # before a long set-up
     if server:
-        return run_demo(Client(server), prompt, workflow)
+        client = Client(server)
+        client.get("/system_stats")  # no answer, or no ComfyUI, is said before anything is uploaded
+        return run_demo(client, prompt, workflow)
     comfyui = find_or_make(say)
     with tempfile.TemporaryDirectory(prefix="amt-demo-") as temporary:
-        say(f"Starting ComfyUI {comfyui.version} on the {comfyui.device.upper()} ...")
+        say(f"Starting ComfyUI {comfyui.version} ({comfyui.device}) ...")
         start = time.monotonic()
         # a temporary folder of its own: a server empties it when it starts, and another one may be running
         arguments = ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--temp-directory", temporary]
@@ -106,7 +112,7 @@ def show(server: Client, file: OutputFile) -> None:
     if path.suffix.lower() not in VIDEOS:
         say(f"Picture:       {path}" if path.suffix.lower() in {".png", ".jpg"} else f"File:          {path}")
         return
-    sheet = path.with_suffix(".png")
+    sheet = path.with_name(f"{path.stem.rstrip('_')}-frames.png")
     python = server.comfyui.python if isinstance(server, LocalServer) else _python_for_sheets()
     done = subprocess.run(
         [python, ROOT / "scripts" / "contact_sheet.py", path, sheet],
@@ -267,8 +273,11 @@ def main(arguments: Sequence[str]) -> int:
         if asked.command == "serve":
             return serve(asked.port, not asked.no_browser, rest)
         return test(rest)
-    except (UserError, SetupError, ServerError, QueueError, urllib.error.HTTPError) as error:
+    except (UserError, SetupError, ServerError, QueueError) as error:
         print(f"\n{error}", file=sys.stderr)
+        return 1
+    except urllib.error.HTTPError as error:
+        print(f"\n{error.url} answered: {error.code} {error.reason}. Is that a ComfyUI?", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. Run it again to go on.", file=sys.stderr)

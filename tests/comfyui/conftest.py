@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -71,8 +72,8 @@ def start_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
     try:
         yield start
     finally:
-        for server in servers:
-            server.stop()
+        with ThreadPoolExecutor() as pool:  # ComfyUI takes seconds to stop
+            list(pool.map(LocalServer.stop, servers))
 
 
 @pytest.fixture(scope="session")
