@@ -38,7 +38,9 @@ class AMTModel(nn.Module):
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes that one pair of frames needs; shape is that of an IMAGE batch, [frames, h, w, c]."""
-        return self.network.memory_used((shape[1], shape[2]))
+        height, width = self.network.padding.padded((shape[1], shape[2]))
+        volume = 2 * (height * width // 64) ** 2 * 4 * 4 // 3  # both directions, float32, pooled levels on top
+        return volume + height * width * 300 * dtype.itemsize
 
     def extract_features(self, img: Tensor) -> None:
         """Nothing is worth keeping from pair to pair: both encoders see frames less the mean of their pair."""
