@@ -35,7 +35,7 @@ class Correlation(Protocol):
 
 def bilateral_centres(flow0: Tensor, flow1: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
     """Where each pixel of frame 0 lies in frame 1, and the other way round, when motion is linear over time."""
-    grid = pixel_grid(*flow0.shape[-2:], flow0.device)
+    grid = pixel_grid(flow0.shape[2], flow0.shape[3], flow0.device)
     return grid + flow1 / timestep, grid + flow0 / (1 - timestep)
 
 

@@ -160,7 +160,7 @@ class AMT(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the convolutions; flows, coordinates, correlation and colours are float32."""
-        return self.comb_block[0].weight.dtype
+        return next(self.comb_block.parameters()).dtype
 
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         """The frame at `timestep`.

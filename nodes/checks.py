@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import comfy.model_management as mm
 import torch
 from torch import Tensor
@@ -46,12 +48,17 @@ def check_passes(passes: int) -> int:
     return passes
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    return cast(int, mm.get_free_memory(device))
+
+
 def check_result_fits(images: Tensor, passes: int, device: torch.device) -> None:
     """Raises ValueError where the result of `passes` passes needs more memory than is free on `device`."""
     count = frame_count(len(images), passes)
     _, height, width, _ = images.shape
     needed = count * images[0].numel() * images.element_size()
-    free = mm.get_free_memory(device)
+    free = free_memory(device)
     if needed > free:
         raise ValueError(
             f"the result would be {count} frames of {width} x {height}, {needed / 2**30:.1f} GiB, "

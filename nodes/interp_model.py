@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..amt.engine import Engine, Interpolator
 from ..amt.network import AMT
 from ..amt.padding import Padding
+from .checks import free_memory
 
 InterpModel = io.Custom("INTERP_MODEL")
 
@@ -94,11 +95,11 @@ def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
 
     Raises TypeError where `patcher` is no frame-interpolation model.
     """
-    model = getattr(patcher, "model", None)
-    if not isinstance(patcher, comfy.model_patcher.ModelPatcher) or not hasattr(model, "memory_used_forward"):
+    model: Any = patcher.model if isinstance(patcher, comfy.model_patcher.ModelPatcher) else patcher
+    if model is patcher or not hasattr(model, "memory_used_forward"):
         raise TypeError(
             "interp_model: expected a frame-interpolation model from Load AMT Model or Load Frame Interpolation Model, "
-            f"got {type(patcher if model is None else model).__name__}"
+            f"got {type(model).__name__}"
         )
     device = patcher.load_device
     network: Interpolator = model.network if isinstance(model, AMTModel) else _CoreInterpolator(model)
@@ -109,7 +110,7 @@ def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
         model.to(device)  # --novram loads in part all the same
     batch = 1
     if device.type != "cpu":
-        batch = max(1, min(MOST_PAIRS, int(0.8 * mm.get_free_memory(device) / max(memory, 1))))
+        batch = max(1, min(MOST_PAIRS, int(0.8 * free_memory(device) / max(memory, 1))))
     return Engine(
         network,
         device,
