@@ -235,7 +235,8 @@ def test_core_models_keep_alpha(nodes: SimpleNamespace, core_model: Any) -> None
 
 
 def decode(video: Any) -> list[np.ndarray]:
-    with av.open(video.get_stream_source(), "r") as container:
+    source: str = video.get_stream_source()
+    with av.open(source, "r") as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
