@@ -58,7 +58,15 @@ def other_architecture(names: Collection[str]) -> tuple[str, str] | None:
         return "a FILM model", _CORE_LOADER
     if some(end=(".lora_up.weight", ".lora_A.weight", ".lora_B.weight", ".lora_down.weight")):
         return "a LoRA", 'Load it with "Load LoRA".'
-    if some(start=("model.diffusion_model.", "first_stage_model.", "double_blocks.", "cond_stage_model.")):
+    if some(
+        start=(
+            "model.diffusion_model.",
+            "diffusion_model.",
+            "first_stage_model.",
+            "double_blocks.",
+            "cond_stage_model.",
+        )
+    ):
         return "a checkpoint of an image or video model", 'Load it with "Load Checkpoint" or "Load Diffusion Model".'
     if some(start=("decoder.conv_in.", "encoder.conv_in.")):
         return "a VAE", 'Load it with "Load VAE".'

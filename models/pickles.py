@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import pickletools
 from dataclasses import dataclass, field
+from io import SEEK_END
 from typing import IO, Any
 
 MAX_OPERATIONS = 5_000_000
@@ -77,7 +78,7 @@ def read_pickle(stream: IO[bytes]) -> Pickle:
     """
     machine = _Machine()
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+        for count, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(stream))):
             if count >= MAX_OPERATIONS:
                 raise PickleError(f"more than {MAX_OPERATIONS} operations")
             machine.step(operation.name, argument)
@@ -87,6 +88,22 @@ def read_pickle(stream: IO[bytes]) -> Pickle:
     # pickletools asserts here and there instead of raising.
     except (ValueError, IndexError, KeyError, EOFError, OverflowError, AssertionError) as error:
         raise PickleError(str(error) or type(error).__name__) from error
+
+
+class _Bounded:
+    """A file that, asked for more than it has, does not first make room for all of that: a length in a pickle may be
+    anything."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        start = stream.tell()
+        self._end = stream.seek(0, SEEK_END)
+        stream.seek(start)
+        self.readline = stream.readline
+        self.tell = stream.tell
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._end - self._stream.tell()))
 
 
 class _Machine:
