@@ -14,6 +14,7 @@ import subprocess
 import sys
 import typing
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -575,6 +576,13 @@ def test_programs_that_bring_down_a_standard_machine(program: bytes) -> None:
     read_pickle(io.BytesIO(program))
 
 
+@pytest.mark.parametrize("operation", [b"\x8d", b"\x8e", b"\x96"])
+def test_a_length_beyond_the_file_allocates_nothing(tmp_path: Path, operation: bytes) -> None:
+    (tmp_path / "a").write_bytes(b"\x80\x05" + operation + struct.pack("<Q", 2**46) + b"rest")
+    with (tmp_path / "a").open("rb") as stream, pytest.raises(PickleError, match="expected"):
+        read_pickle(stream)
+
+
 def test_too_long_programs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickles, "MAX_OPERATIONS", 1000)
     with pytest.raises(PickleError, match="1000"):
@@ -697,22 +705,25 @@ def test_a_missing_record(tmp_path: Path) -> None:
 
 
 def test_records_that_overlap_do_not_multiply_memory(tmp_path: Path) -> None:
-    """Every entry of the directory may point to the same bytes, so that a small file unpacks to a large one."""
+    """Each record may contain the next one, header and all, so that a small file unpacks to a large one."""
     keys = [str(index) for index in range(50)]
-    memory = bytes(4096)
+    records, blob = [], bytes(4096)
+    for key in reversed(keys):
+        record = zipfile.ZipInfo(f"archive/data/{key}")
+        record.CRC, record.file_size, record.compress_size = zlib.crc32(blob), len(blob), len(blob)
+        blob = record.FileHeader() + blob
+        records.append((record, len(blob)))
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         claims = {f"tensor{key}": {"key": key, "count": 1024, "shape": (1024,)} for key in keys}
         archive.writestr("archive/data.pkl", pickle_of_tensors(**claims))
-        archive.writestr("archive/data/0", memory)
-        first = archive.getinfo("archive/data/0")
-        for key in keys[1:]:
-            other = zipfile.ZipInfo(f"archive/data/{key}")
-            other.orig_filename = first.filename  # what zipfile compares with the record itself
-            other.header_offset, other.CRC = first.header_offset, first.CRC
-            other.file_size = other.compress_size = len(memory)
-            archive.filelist.append(other)
-            archive.NameToInfo[other.filename] = other
-    assert (tmp_path / "a.pth").stat().st_size < 50 * 4096
+        assert archive.fp
+        archive.fp.write(blob)
+        archive.start_dir = end = archive.fp.tell()
+        for record, length in records:
+            record.header_offset = end - length
+            archive.filelist.append(record)
+            archive.NameToInfo[record.filename] = record
+    assert (tmp_path / "a.pth").stat().st_size < 30_000
     with open_stored(tmp_path / "a.pth") as content:
         assert len(content) == 50
         with pytest.raises(DamagedCheckpointError):
