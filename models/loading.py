@@ -145,7 +145,7 @@ def _describe(names: Iterable[str], content: Content) -> str:
             "(torch.save(model)), save model.state_dict() instead"
         )
     kind, remedy = other_architecture(names) or ("something else", "Choose an AMT model.")
-    return f"it is no AMT network but {kind} ({len(names)} tensors: {_handful(names)}). {remedy.removesuffix('.')}"
+    return f"it is no AMT network but {kind} (tensors: {_handful(names)}). {remedy.removesuffix('.')}"
 
 
 def _compare(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
@@ -162,8 +162,9 @@ def _compare(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
     faults = [f"{len(names)} {kind} ({_handful(names)})" for kind, names in kinds if names]
     if faults:
         raise WrongTensorsError(
-            f"it is nearly {config.name}, which has {len(expected)} tensors, but of this file's {len(tensors)} are "
-            f"{'; '.join(faults)}. Expected exactly the tensors of a whole {config.name}"
+            f"it is nearly {config.name}, but of its tensors there are {'; '.join(faults)}. "
+            f"Expected exactly the {len(expected)} tensors of {config.name}, this file has {len(tensors)}. "
+            "Choose a file that holds the whole network and nothing else"
         )
 
 

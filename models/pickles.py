@@ -16,7 +16,7 @@ from __future__ import annotations
 import pickletools
 from dataclasses import dataclass, field
 from io import SEEK_END
-from typing import IO, Any
+from typing import IO, Any, cast
 
 MAX_OPERATIONS = 5_000_000
 """The pickle of an AMT checkpoint has some ten thousand; this many take some seconds."""
@@ -77,8 +77,10 @@ def read_pickle(stream: IO[bytes]) -> Pickle:
     Raises PickleError.
     """
     machine = _Machine()
+    # All that genops needs of a file is these three methods.
+    bounded = cast("IO[bytes]", _Bounded(stream))
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(stream))):
+        for count, (operation, argument, _) in enumerate(pickletools.genops(bounded)):
             if count >= MAX_OPERATIONS:
                 raise PickleError(f"more than {MAX_OPERATIONS} operations")
             machine.step(operation.name, argument)

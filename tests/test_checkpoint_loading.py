@@ -24,6 +24,7 @@ import amt_frame_interpolation.models.pickles as pickles
 import numpy as np
 import pytest
 import torch
+import torch._utils
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
 from amt_frame_interpolation.models.catalogue import Record, by_name
 from amt_frame_interpolation.models.digests import sha256
@@ -539,7 +540,7 @@ plain = st.recursive(
 
 @given(plain, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_plain_values_are_read_as_the_standard_machine_reads_them(value: object, protocol: int) -> None:
-    def without_calls(item: object) -> object:
+    def without_calls(item: Any) -> Any:
         """Bytes are a call of codecs.encode, and empty ones of bytes, before protocol 3."""
         if isinstance(item, Made):
             return item.args[0].encode("latin-1") if item.args else b""

@@ -140,6 +140,12 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> Non
         find_checkpoint(name, [folder])
 
 
+def test_a_whole_path_is_no_name(tmp_path: Path) -> None:
+    secret = put(tmp_path / "secret.pth")
+    with pytest.raises(CheckpointNotFoundError, match="relative"):
+        find_checkpoint(str(secret), [tmp_path])
+
+
 @given(st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "C:", "", "secret.pth"]), max_size=8))
 def test_no_name_leaves_the_folder(base: Path, parts: list[str]) -> None:
     for separator in ("/", "\\", ""):
