@@ -19,7 +19,7 @@ class Accuracy:
 
     dataset: str
     psnr: float
-    """Decibels, RGB."""
+    """Decibels."""
     ssim: float | None
     source: str
 
