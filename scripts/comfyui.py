@@ -22,7 +22,6 @@ import copy
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -192,13 +191,10 @@ def serve(port: int | None, browser: bool, options: Sequence[str]) -> int:
 
 
 def prepare_editor(base: Path) -> None:
-    """Gives our own ComfyUI the demo pictures and spares its user the first-run dialog; what is there stays."""
+    """Spares the user of our own ComfyUI its first-run dialog."""
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
         settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}), "utf-8")
-    for file in DEMO_FILES.glob("amt_demo_*"):
-        if not (base / "input" / file.name).exists():
-            shutil.copy(file, base / "input")
 
 
 # --------------------------------------------------------------------------------------------------------------- test

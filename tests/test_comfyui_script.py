@@ -121,17 +121,14 @@ def test_only_the_demo_files_that_a_workflow_names_are_uploaded() -> None:
     assert json.dumps(prompt) == before
 
 
-def test_the_editor_is_prepared_without_touching_what_is_there(tmp_path: Path) -> None:
+def test_the_editors_settings_stay_as_the_user_made_them(tmp_path: Path) -> None:
     base = script.lay_base(tmp_path, {})
-    (base / "input" / "amt_demo_a.png").write_text("mine", "utf-8")
     settings = base / "user" / "default" / "comfy.settings.json"
     script.prepare_editor(base)
     assert json.loads(settings.read_text("utf-8")) == {"Comfy.TutorialCompleted": True}
     settings.write_text("mine", "utf-8")
     script.prepare_editor(base)
     assert settings.read_text("utf-8") == "mine"
-    assert (base / "input" / "amt_demo_a.png").read_text("utf-8") == "mine"
-    assert (base / "input" / "amt_demo_b.png").read_bytes() == (script.DEMO_FILES / "amt_demo_b.png").read_bytes()
 
 
 def test_a_base_directory_keeps_its_packs_up_to_date(tmp_path: Path) -> None:

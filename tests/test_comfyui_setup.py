@@ -238,6 +238,23 @@ def test_a_set_up_that_died_holds_no_lock(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a lock is not inherited there")
+def test_a_command_that_outlives_its_set_up_keeps_the_lock(tmp_path: Path) -> None:
+    """Killed, a set-up leaves its pip behind: a second one beside it would write to the same environment."""
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom pathlib import Path\nimport _comfyui_setup as s\n"
+    sleeper = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(2)"
+    code += f"with s.lock(Path({str(tmp_path / 'lock')!r}), print) as held:\n"
+    code += f"    s.run([sys.executable, '-c', {sleeper!r}], Path({str(tmp_path / 'log')!r}), held)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    waited: list[str] = []
+    with lock(tmp_path / "lock", waited.append):
+        assert len(waited) == 1
+
+
 # ---- making one
 
 
@@ -316,8 +333,10 @@ def test_an_interrupted_set_up_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(SetupError, match="no network"):
         maker.make()
     assert not maker.is_complete()
+    (tmp_path / "part-of-a-killed-set-up").mkdir()
     maker.fails_at, maker.asked = "", []
     maker.make()
+    assert not list(tmp_path.glob("part-*"))
     assert maker.asked[0] == "install torch==2.13.0"
     assert maker.is_complete()
 
@@ -408,6 +427,11 @@ def test_a_failed_command_shows_its_end_and_the_log(tmp_path: Path) -> None:
         (
             "The virtual environment was not created successfully because ensurepip is not available.",
             "sudo apt install python3-venv",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement av>=16.0.0 (from versions: none)\n"
+            "ERROR: No matching distribution found for av>=16.0.0",
+            "one that lacks this package",
         ),
         ("PermissionError: [Errno 13] Permission denied: '/x'", "who owns"),
     ],
