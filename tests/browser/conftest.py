@@ -1,0 +1,102 @@
+"""The editor in a real browser, for every frontend and both kinds of nodes that it draws.
+
+Skipped where there is no browser to drive. BROWSER_TESTS=required makes that a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+from _comfyui_server import LocalServer
+from _comfyui_setup import HOME, ROOT, ComfyUI
+from _editor import Editor, NoBrowser, browser, prepare_settings
+from PIL import Image
+from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+FRONTENDS = ("pinned", "newest")
+"""The one that ComfyUI's requirements ask for, and the newest on the package registry."""
+NODES = ("classic", "vue")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("BROWSER_TESTS") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    try:
+        with browser() as started:
+            yield started
+    except NoBrowser as error:
+        _missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def newest_frontend(comfyui: ComfyUI) -> Path:
+    """The folder of the newest frontend, fetched once into the ignored folder where ComfyUI is made."""
+    folder = HOME / "frontend"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--quiet"]
+    done = subprocess.run(
+        [*command, "-d", str(folder), "comfyui-frontend-package"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        _missing(f"the newest frontend was not fetched: {done.stderr.strip().splitlines()[-1:]}")
+    wheel = max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    unpacked = folder / wheel.stem
+    if not unpacked.exists():
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "part")
+        (folder / "part").rename(unpacked)
+    return unpacked / "comfyui_frontend_package" / "static"
+
+
+@pytest.fixture(scope="session")
+def editor_server(
+    chromium: Browser, start_server: ServerStarter, vhs_path: Path | None, request: pytest.FixtureRequest
+) -> Callable[[str], LocalServer]:
+    """Gives the server with a frontend; started when first asked for. Its demo pictures are small ones."""
+    servers: dict[str, LocalServer] = {}
+
+    def prepare(base: Path) -> None:
+        prepare_settings(base)
+        for source in (ROOT / "media").glob("amt_demo_*.png"):
+            with Image.open(source) as picture:
+                picture.resize((96, 96)).save(base / "input" / source.name)
+
+    def get(frontend: str) -> LocalServer:
+        if frontend not in servers:
+            arguments = []
+            if frontend == "newest":
+                arguments = ["--front-end-root", str(request.getfixturevalue("newest_frontend"))]
+            packs = {PACK_FOLDER: ROOT} | ({VHS_FOLDER: vhs_path} if vhs_path else {})
+            servers[frontend] = start_server(packs, arguments=arguments, prepare=prepare)
+        return servers[frontend]
+
+    return get
+
+
+@pytest.fixture(scope="session", params=[f"{frontend}-{nodes}" for frontend in FRONTENDS for nodes in NODES])
+def editor(
+    request: pytest.FixtureRequest, chromium: Browser, editor_server: Callable[[str], LocalServer]
+) -> Iterator[Editor]:
+    """The editor with one frontend and one kind of nodes, in a page that the tests share."""
+    frontend, nodes = request.param.split("-")
+    server = editor_server(frontend)
+    server.post("/settings", {"Comfy.VueNodes.Enabled": nodes == "vue"})
+    page = chromium.new_page(viewport={"width": 1600, "height": 900})
+    page.set_default_timeout(30_000)
+    yield Editor(page, server)
+    page.close()
