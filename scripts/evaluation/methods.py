@@ -24,7 +24,7 @@ Method = Callable[[Clip, Window], np.ndarray]
 
 @dataclass(frozen=True)
 class Pairwise:
-    """Whatever makes the middle of two frames, run recursively as in use. Of the clip it sees the given frames alone."""
+    """Whatever makes the middle of two frames, run recursively as in use; it sees the two given frames alone."""
 
     interpolator: Interpolator
     device: torch.device = CPU

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +23,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     # Not at the top: training needs the PSNR alone, and no scikit-image.
     from skimage.metrics import structural_similarity
 
-    value = structural_similarity(
+    value: Any = structural_similarity(
         image, truth, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return float(value)
