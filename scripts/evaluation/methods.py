@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import av.error
 import av.filter
 import cv2
 import numpy as np
@@ -166,7 +167,7 @@ class Minterpolate:
     def _graph(self, width: int, height: int, factor: int) -> av.filter.Graph:
         graph = av.filter.Graph()
         chain = [
-            graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1)),
+            graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1)),
             graph.add("format", "yuv444p"),
             graph.add("minterpolate", f"fps={factor}:{self.settings}"),
             graph.add("format", "rgb24"),
@@ -181,7 +182,7 @@ class Minterpolate:
         while True:
             try:
                 frame = graph.pull()
-            except (av.BlockingIOError, av.EOFError):
+            except (av.error.BlockingIOError, av.error.EOFError):
                 return frames
             assert isinstance(frame, av.VideoFrame)
             assert frame.pts is not None
