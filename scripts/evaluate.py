@@ -16,14 +16,17 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import _pack
+import av
+import cv2
 import numpy as np
+import skimage
 import torch
 from amt_frame_interpolation.amt import network as amt
+from amt_frame_interpolation.models.digests import sha256
 from amt_frame_interpolation.models.loading import load_checkpoint
 from clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
 from evaluation import report
@@ -58,12 +61,18 @@ class Row:
         return self.window.frames[1] - self.window.frames[0]
 
 
-def measure(kind: str, clips: Mapping[str, Clip], methods: Mapping[str, Method]) -> list[Row]:
-    """Every window of one kind. Its pixels are checked against the list first."""
-    windows = read_windows(LIST, kind)
-    truths = [read_frames(clips[window.clip], window) for window in windows]
+def read_list(clips: Mapping[str, Clip]) -> dict[str, list[tuple[Window, np.ndarray]]]:
+    """The windows of each kind with their frames, all pixels verified."""
+    kinds = {kind: read_windows(LIST, kind) for kind in ("triplets", "gaps")}
+    return {kind: [(w, read_frames(clips[w.clip], w)) for w in windows] for kind, windows in kinds.items()}
+
+
+def measure(
+    kind: str, windows: Sequence[tuple[Window, np.ndarray]], clips: Mapping[str, Clip], methods: Mapping[str, Method]
+) -> list[Row]:
+    """What every method makes of every window of one kind."""
     rows = []
-    for window, truth in zip(windows, truths, strict=True):
+    for window, truth in windows:
         figures = {name: compare(method(clips[window.clip], window), truth) for name, method in methods.items()}
         rows.append(Row(window, kind, displacement(truth[0], truth[-1]), figures))
         if len(rows) % 13 == 0:
@@ -123,7 +132,7 @@ def float32_weights(state: Path) -> amt.AMT:
 
 def identify(path: Path) -> dict[str, str]:
     """A checkpoint's digest, and the record of its training where the file holds one."""
-    about = {"file": path.name, "sha256": load_checkpoint(path).sha256}
+    about = {"file": path.name, "sha256": sha256(path)}
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             about |= file.metadata() or {}
@@ -168,11 +177,12 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
     if arguments.state:
         full_precision["float32"] = Pairwise(float32_weights(arguments.state).to(device), device)
 
-    triplets = measure("triplets", clips, methods | full_precision)
-    gaps = measure("gaps", clips, methods)
+    windows = read_list(clips)
+    triplets = measure("triplets", windows["triplets"], clips, methods | full_precision)
+    gaps = measure("gaps", windows["gaps"], clips, methods)
     ahead = {n: {other: differences([*triplets, *gaps], n, other) for other in methods if other != n} for n in networks}
 
-    one_per_clip = [read_frames(clips[c], w) for c, w in {r.window.clip: r.window for r in reversed(triplets)}.items()]
+    one_per_clip = list({window.clip: frames for window, frames in reversed(windows["triplets"])}.values())
     checks = [
         Check("Triplets: PSNR over optical flow", ahead[name][FLOW]["triplets psnr"][0], "dB", least=1.5),
         Check("Triplets: PSNR over linear blending", ahead[name][BLEND]["triplets psnr"][0], "dB", least=3),
@@ -189,9 +199,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
         )
     results = {
         "list": {"version": json.loads(LIST.read_text())["version"], "clips": len(one_per_clip)},
-        "software": {
-            package: version(package) for package in ("torch", "opencv-python-headless", "scikit-image", "av")
-        },
+        "software": {module.__name__: module.__version__ for module in (torch, cv2, skimage, av)},
         "weights": {n: identify(path) for n, path in arguments.weights},
         "methods": list(methods),
         "triplets": groups(triplets),

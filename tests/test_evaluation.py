@@ -20,6 +20,7 @@ from clips import Clip, Window
 from evaluation import checks, metrics, report
 from evaluation.methods import Blend, FlowWarp, Minterpolate, Pairwise, displacement
 from PIL import Image
+from safetensors.torch import save_file
 
 
 def panning(frames: int, step: float, *, height: int = 128, width: int = 160) -> np.ndarray:
@@ -360,6 +361,72 @@ def results(rows) -> dict:
     }
 
 
+class TestCommand:
+    @pytest.fixture
+    def place(self, tmp_path, monkeypatch) -> Path:
+        """Two decoded clips with a list of their own, weights with their state, and documents with marks."""
+        package = tmp_path / "clips" / media.VALIDATION[0]
+        package.mkdir(parents=True)
+        for name, step in (("slow", 1.5), ("quick", 4)):
+            np.save(package / f"{name}.npy", panning(24, step, height=128, width=128))
+        (package / "done").touch()
+        media.write_windows(tmp_path / "list.json", media.load_clips(media.VALIDATION, tmp_path / "clips"))
+        torch.manual_seed(0)
+        weights = amt.AMT(amt.S).state_dict()
+        torch.save({"average": weights}, tmp_path / "state.pt")
+        half = {name: value.half() for name, value in weights.items()}
+        save_file(half, tmp_path / "trained.safetensors", {"samples": "1000", "hours": "0.50"})
+        save_file(half, tmp_path / "unknown.safetensors")
+        every = ("summary", "details", "checks", "training", "pictures")
+        for name in ("README", "CARD"):
+            monkeypatch.setattr(evaluate, name, tmp_path / name)
+            text = "\n".join(f"<!-- evaluation: {block} -->\n<!-- /evaluation: {block} -->" for block in every)
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(evaluate, "LIST", tmp_path / "list.json")
+        monkeypatch.setattr(evaluate, "FIGURES", tmp_path / "evaluation.json")
+        monkeypatch.setattr(evaluate, "PICTURES", tmp_path / "pictures")
+        # 1080p takes gigabytes of memory; it has its own test, with methods that take none.
+        monkeypatch.setattr(evaluate, "full_hd", lambda *_: [])
+        return tmp_path
+
+    def run(self, place: Path, monkeypatch, *words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["evaluate.py", "--clips", str(place / "clips"), *words])
+        evaluate.main()
+
+    def test_writes_every_figure_into_the_documents(self, place, monkeypatch, capsys):
+        weights, state = str(place / "trained.safetensors"), str(place / "state.pt")
+        self.run(place, monkeypatch, "--weights", f"ours={weights}", "--state", state, "--write-docs")
+        figures = json.loads((place / "evaluation.json").read_text())
+        assert figures["triplets"]["all"]["count"] == 12
+        assert figures["gaps"]["all"]["count"] == 6
+        assert {"ours", evaluate.BLEND, evaluate.FLOW} <= set(figures["methods"])
+        assert "float32" not in figures["methods"]
+        by_method = figures["triplets"]["all"]["figures"]
+        assert by_method[evaluate.FLOW]["psnr"] > by_method[evaluate.BLEND]["psnr"] > by_method["ours"]["psnr"]
+        unmet = [check["what"] for check in figures["checks"] if not check["met"]]
+        assert any("over optical flow" in what for what in unmet)  # untrained weights reach nothing
+        assert not any("float32" in what for what in unmet)
+        assert sorted(path.name for path in (place / "pictures").iterdir())[0] == "hard-1.jpg"
+        for name in ("README", "CARD"):
+            text = (place / name).read_text()
+            assert f"| ours | {by_method['ours']['psnr']:.2f} |" in text
+            assert "1 000 samples in 0.5 hours" in text
+            assert figures["weights"]["ours"]["sha256"] in text
+        assert f"| ours | {by_method['ours']['psnr']:.2f} |" in capsys.readouterr().out
+
+    def test_weights_without_a_record_are_not_documented(self, place, monkeypatch, capsys):
+        with pytest.raises(SystemExit):
+            self.run(place, monkeypatch, "--weights", str(place / "unknown.safetensors"), "--write-docs")
+        assert "no record of its training" in capsys.readouterr().err
+        assert not (place / "evaluation.json").exists()
+
+    def test_other_pixels_give_no_figures(self, place, monkeypatch):
+        path = place / "clips" / media.VALIDATION[0] / "slow.npy"
+        np.save(path, 255 - np.load(path))
+        with pytest.raises(media.OtherPixelsError):
+            self.run(place, monkeypatch, "--weights", str(place / "trained.safetensors"))
+
+
 class TestReport:
     def test_tables_hold_the_figures(self, results):
         summary = report.summary(results)
@@ -381,10 +448,10 @@ class TestReport:
 
     def test_text_goes_between_marks_and_nowhere_else(self, tmp_path):
         path = tmp_path / "README.md"
-        path.write_text("before\n<!-- summary -->\nold\nrows\n<!-- /summary -->\nafter\n")
+        path.write_text("before\n<!-- evaluation: summary -->\nold\nrows\n<!-- /evaluation: summary -->\nafter\n")
         assert report.insert(path, "summary", r"new \1 rows")
         assert report.insert(path, "summary", "newer")
-        assert path.read_text() == "before\n<!-- summary -->\nnewer\n<!-- /summary -->\nafter\n"
+        assert path.read_text() == "before\n<!-- evaluation: summary -->\nnewer\n<!-- /evaluation: summary -->\nafter\n"
         assert not report.insert(path, "details", "x")
         assert not report.insert(tmp_path / "none.md", "summary", "x")
 
@@ -392,7 +459,7 @@ class TestReport:
         for name in ("README", "CARD", "FIGURES"):
             monkeypatch.setattr(evaluate, name, tmp_path / "docs" / name)
         (tmp_path / "docs").mkdir()
-        marks = "<!-- {0} -->\n<!-- /{0} -->\n"
+        marks = "<!-- evaluation: {0} -->\n<!-- /evaluation: {0} -->\n"
         evaluate.README.write_text(marks.format("summary") + marks.format("pictures"))
         evaluate.CARD.write_text(marks.format("checks") + marks.format("training"))
         evaluate.write_docs(results, ["hard-1.jpg"])

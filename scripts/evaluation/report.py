@@ -101,7 +101,7 @@ def insert(path: Path, block: str, text: str) -> bool:
     """Puts a text between the marks of a block; False where the file has none."""
     if not path.exists():
         return False
-    marks = rf"(<!-- {block} -->\n).*?(<!-- /{block} -->)"
+    marks = rf"(<!-- evaluation: {block} -->\n).*?(<!-- /evaluation: {block} -->)"
     changed, count = re.subn(marks, lambda match: f"{match[1]}{text}\n{match[2]}", path.read_text(), flags=re.DOTALL)
     if count:
         path.write_text(changed)
