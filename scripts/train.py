@@ -14,6 +14,7 @@ import copy
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,14 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.amt.correlation import CorrelationVolume
-from clips import TRAINING, VALIDATION, Clip, load_clips, read_windows
+from clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_windows
+from evaluation.metrics import psnr
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 VALIDATION_LIST = _pack.ROOT / "scripts" / "validation.json"
+WEIGHTS = "amt-s-open.safetensors"
 
 PEAK_RATE = 4e-4
 LAST_RATE = 2e-6
@@ -123,17 +126,19 @@ def rate(seen: int, total: int) -> float:
     return (LAST_RATE + (PEAK_RATE - LAST_RATE) * fall) * min(1, (seen + 1) / WARM_UP)
 
 
-def psnr(image: Tensor, target: Tensor) -> float:
-    return -10 * math.log10(float(((image - target) ** 2).mean()) + 1e-10)
-
-
 class Validation:
-    """The triplets of the validation list, whole frames."""
+    """Triplets that the progress line is about, whole frames."""
 
-    def __init__(self, folder: Path, most: int) -> None:
+    def __init__(self, triplets: Sequence[np.ndarray]) -> None:
+        """triplets: uint8 [3, h, w, 3]."""
+        self._triplets = triplets
+
+    @classmethod
+    def from_list(cls, folder: Path, most: int) -> Validation:
+        """About `most` triplets of the validation list, spread over it."""
         clips = {clip.name: clip for clip in load_clips(VALIDATION, folder)}
         windows = read_windows(VALIDATION_LIST, "triplets")
-        self._triplets = [clips[w.clip].frames[list(w.frames)] for w in windows[:: max(1, len(windows) // most)]]
+        return cls([read_frames(clips[w.clip], w) for w in windows[:: max(1, len(windows) // most)]])
 
     @torch.inference_mode()
     def psnr(self, network: amt.AMT, device: torch.device) -> float:
@@ -207,12 +212,9 @@ def initialise(network: amt.AMT) -> None:
                     module.weight.mul_(0.1)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace, clips: list[Clip], validation: Validation) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(arguments.seed)
-    clips = load_clips(TRAINING, arguments.clips)
-    validation = Validation(arguments.clips, most=arguments.validation_triplets)
-
     network = amt.AMT(amt.S, correlation=FullPrecisionVolume)
     initialise(network)
     if arguments.initial:
@@ -267,24 +269,28 @@ def train(arguments: argparse.Namespace) -> None:
                 flush=True,
             )
             since_report, losses = time.time(), []
-        if time.time() - saved > 60 * arguments.save_minutes or state.seen >= arguments.samples:
+        if time.time() - saved > 60 * arguments.save_minutes:
             state.save(latest)
-            export(state.average, arguments.run / "amt-s-open.safetensors")
+            export(state, arguments.run / WEIGHTS)
             saved = time.time()
+    state.save(latest)
+    # Also where there was nothing to do: this is how weights are written from a state once more.
+    export(state, arguments.run / WEIGHTS)
 
 
 def _seen(path: Path) -> int:
     return torch.load(path, map_location="cpu", weights_only=True)["seen"]
 
 
-def export(network: amt.AMT, path: Path) -> None:
-    """Writes the weights in half precision."""
+def export(state: State, path: Path) -> None:
+    """Writes the averaged weights in half precision, with the record of their training."""
     part = path.with_suffix(".part")
-    save_file({name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}, part)
+    weights = {name: value.half().cpu().contiguous() for name, value in state.average.state_dict().items()}
+    save_file(weights, part, {"samples": str(state.seen), "hours": f"{state.hours:.2f}"})
     os.replace(part, path)
 
 
-def main() -> None:
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=400_000, help="triplets to see in all")
     parser.add_argument("--crop", type=int, default=128, help="pixels, a multiple of 16, at least 128")
@@ -297,7 +303,13 @@ def main() -> None:
     parser.add_argument("--report-every", type=int, default=4_000, help="samples")
     parser.add_argument("--validation-triplets", type=int, default=40, help="of the list, for the progress line")
     parser.add_argument("--save-minutes", type=float, default=10)
-    train(parser.parse_args())
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    arguments = parse()
+    clips = load_clips(TRAINING, arguments.clips)
+    train(arguments, clips, Validation.from_list(arguments.clips, arguments.validation_triplets))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""How the figures are told: tables in Markdown, and strips of pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MOST_BYTES = 150_000
+"""Of one picture."""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def summary(results: dict[str, Any]) -> str:
+    """All methods over the whole list."""
+    triplets, gaps = results["triplets"]["all"], results["gaps"]["all"]
+    rows = []
+    for name in results["methods"]:
+        t, g = triplets["figures"][name], gaps["figures"][name]
+        figures = (t["psnr"], t["ssim"], g["psnr"], g["ssim"], g["change_psnr"])
+        rows.append([name, *(f"{x:.{digits}f}" for x, digits in zip(figures, (2, 4, 2, 4, 2), strict=True))])
+    head = ("", "Triplets: PSNR, dB", "SSIM", "4-frame gaps: PSNR, dB", "SSIM", "PSNR of changes, dB")
+    about = results["list"]
+    return (
+        _table(head, rows) + f"\n\nMeans over {triplets['count']} triplets (one frame hidden) and {gaps['count']} gaps "
+        f"(three hidden, found in two passes) of {about['clips']} clips; `scripts/validation.json`, version "
+        f"{about['version']}. PSNR of changes compares each frame's difference to the next: flicker and judder."
+    )
+
+
+def details(results: dict[str, Any]) -> str:
+    """By distance, by motion, and the differences with their intervals."""
+    names = results["methods"]
+    parts = []
+    for kind, title in (("triplets", "Triplets"), ("gaps", "4-frame gaps")):
+        rows = [
+            [group, str(content["count"])]
+            + [f"{content['figures'][name]['psnr']:.2f} / {content['figures'][name]['ssim']:.4f}" for name in names]
+            for group, content in results[kind].items()
+        ]
+        parts.append(_table((f"{title}: PSNR, dB / SSIM", "count", *names), rows))
+    rows = [
+        [
+            f"{name} over {other}",
+            *(
+                f"{d:+.{k}f} ({low:+.{k}f} to {high:+.{k}f})"
+                for (d, low, high), k in zip(figures.values(), (2, 4, 2, 4, 2), strict=True)
+            ),
+        ]
+        for name, others in results["differences"].items()
+        for other, figures in others.items()
+    ]
+    head = (
+        "Difference (95 % interval over clips)",
+        "Triplets: PSNR, dB",
+        "SSIM",
+        "Gaps: PSNR, dB",
+        "SSIM",
+        "PSNR of changes, dB",
+    )
+    parts.append(_table(head, rows))
+    parts.append("Motion is how far 90 % of the pixels stay under between the given frames, in quarters of the list.")
+    return "\n\n".join(parts)
+
+
+def checks(results: dict[str, Any]) -> str:
+    rows = []
+    for check in results["checks"]:
+        digits = 4 if check["unit"] == "SSIM" else 2
+        bar = f"at least {check['least']:g}" if check["least"] is not None else f"at most {check['most']:g}"
+        beside = ", ".join(f"{name} {value:.{digits}f}" for name, value in check["beside"].items())
+        rows.append(
+            [
+                check["what"],
+                f"{check['value']:.{digits}f} {check['unit']}",
+                bar,
+                "yes" if check["met"] else "**no**",
+                beside,
+            ]
+        )
+    return _table(("Check", "Figure", "Bar", "Met", "Others"), rows)
+
+
+def training(results: dict[str, Any]) -> str:
+    about = next(iter(results["weights"].values()))
+    return (
+        f"{int(about['samples']):,} samples in {float(about['hours']):.1f} hours of training; "
+        f"SHA-256 `{about['sha256']}`.".replace(",", " ")
+    )
+
+
+def insert(path: Path, block: str, text: str) -> bool:
+    """Puts a text between the marks of a block; False where the file has none."""
+    if not path.exists():
+        return False
+    marks = rf"(<!-- evaluation: {block} -->\n).*?(<!-- /evaluation: {block} -->)"
+    changed, count = re.subn(marks, lambda match: f"{match[1]}{text}\n{match[2]}", path.read_text(), flags=re.DOTALL)
+    if count:
+        path.write_text(changed)
+    return bool(count)
+
+
+def strip(images: dict[str, np.ndarray], place: tuple[int, int], side: int) -> Image.Image:
+    """The same square of several images (float [h, w, 3], 0..1) in a row, each with its name above."""
+    label, gap = 20, 4
+    top, left = place
+    picture = Image.new("RGB", ((side + gap) * len(images) - gap, side + label), "white")
+    draw = ImageDraw.Draw(picture)
+    for i, (name, image) in enumerate(images.items()):
+        crop = (image[top : top + side, left : left + side] * 255).round().clip(0, 255).astype(np.uint8)
+        picture.paste(Image.fromarray(crop), (i * (side + gap), label))
+        draw.text((i * (side + gap), 2), name, fill="black", font=ImageFont.load_default(13))
+    return picture
+
+
+def busiest(frame0: np.ndarray, frame1: np.ndarray, side: int) -> tuple[int, int]:
+    """Top and left of the square in which two frames (uint8) differ most."""
+    change = np.abs(frame0.astype(np.float32) - frame1).sum(axis=-1)
+    total = np.pad(change.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return int(top), int(left)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, quality=88, optimize=True)
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {MOST_BYTES}: show a smaller square")

@@ -1,0 +1,177 @@
+"""scripts/train.py on a synthetic clip: what it draws, what it minimises, and that it goes on where it stopped."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import train as training
+from amt_frame_interpolation.models.loading import load_checkpoint
+from clips import Clip
+from safetensors import safe_open
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads wait for each other by spinning: on a busy machine one alone is ten times faster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def moving_texture(frames: int = 12, size: int = 144) -> Clip:
+    """Smooth noise that moves two pixels a frame to the right."""
+    wide = np.random.default_rng(0).random((size // 8, size // 8 + frames, 3))
+    wide = np.kron(wide, np.ones((8, 8, 1)))
+    shown = [wide[:size, 2 * i : 2 * i + size] for i in range(frames, 0, -1)]
+    video = (np.stack(shown) * 255).astype(np.uint8)
+    gaps = np.full(frames - 1, 0.05)
+    return Clip("texture", video, gaps, np.zeros(frames - 1, bool))
+
+
+@pytest.fixture
+def clip() -> Clip:
+    return moving_texture()
+
+
+def run(folder: Path, clip: Clip, samples: int) -> training.State:
+    words = ["--samples", str(samples), "--batch", "1", "--run", str(folder), "--report-every", "1000"]
+    validation = training.Validation([clip.frames[[0, 1, 2]]])
+    training.train(training.parse(words), [clip], validation)
+    network = training.amt.AMT(training.amt.S)
+    average = training.amt.AMT(training.amt.S)
+    state = training.State(network, average, torch.optim.AdamW(network.parameters()))
+    state.load(folder / "state.pt")
+    return state
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+class TestSamples:
+    def test_a_batch_is_triplets_of_crops(self, clip):
+        batch = training.Samples([clip], crop=128, seed=0).batch(3)
+        assert batch.shape == (3, 3, 3, 128, 128)
+        assert batch.dtype == torch.float32
+        assert 0 <= float(batch.min()) <= float(batch.max()) <= 1
+
+    def test_frames_follow_each_other(self, clip):
+        """The middle is as far from either end, and nearer to both than they are to each other."""
+        for frames in training.Samples([clip], crop=128, seed=1).batch(8):
+            before, after, across = (
+                float((a - b).abs().mean())
+                for a, b in ((frames[0], frames[1]), (frames[1], frames[2]), (frames[0], frames[2]))
+            )
+            assert before == pytest.approx(after, rel=0.2)
+            assert across > max(before, after)
+
+    def test_one_change_of_light_for_all_three_frames(self):
+        """Of a clip whose frames are all the same, a sample's are too, whatever is done to them; and it is done."""
+        still = moving_texture()
+        frames = np.repeat(still.frames[:1], len(still.frames), axis=0)
+        same_frames = Clip("still", frames, still.change, still.cut)
+        batch = training.Samples([same_frames], crop=128, seed=2).batch(6)
+        assert torch.equal(batch[:, 0], batch[:, 1])
+        assert torch.equal(batch[:, 0], batch[:, 2])
+        assert len({round(float(frame.mean()), 4) for frame in batch[:, 0]}) == 6
+
+    def test_never_across_a_cut(self, clip):
+        cut = clip.cut.copy()
+        cut[6] = True
+        marked = np.zeros_like(clip.frames)
+        marked[7:] = 255
+        batch = training.Samples([Clip("cut", marked, clip.change, cut)], crop=128, seed=3).batch(20)
+        assert (batch.amax(dim=(1, 2, 3, 4)) == batch.amin(dim=(1, 2, 3, 4))).all()
+
+    def test_a_seed_gives_the_same_samples(self, clip):
+        first, again, other = (training.Samples([clip], crop=128, seed=seed).batch(2) for seed in (5, 5, 6))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+class TestLoss:
+    def test_least_for_equal_images(self):
+        torch.manual_seed(0)
+        truth = torch.rand(1, 3, 32, 32)
+        assert float(training.census(truth, truth)) == 0
+        assert float(training.charbonnier(truth - truth)) == pytest.approx(1e-3)
+        for error in (0.02, 0.2):
+            image = truth + error * torch.randn_like(truth)
+            assert float(training.census(image, truth)) > 0.01
+            assert float(training.charbonnier(image - truth)) > 1e-3
+
+    def test_census_looks_at_structure_not_brightness(self):
+        torch.manual_seed(0)
+        truth = torch.rand(1, 3, 32, 32) / 2
+        brighter = float(training.census(truth + 0.2, truth))
+        blurred = float(training.census(torch.nn.functional.avg_pool2d(truth, 3, 1, 1), truth))
+        assert brighter < 0.01 < blurred
+
+
+class TestRate:
+    TOTAL = 100_000
+
+    def test_warm_up_peak_and_fall(self):
+        assert training.rate(0, self.TOTAL) < training.PEAK_RATE / 1000
+        assert training.rate(training.WARM_UP, self.TOTAL) == training.PEAK_RATE
+        assert training.rate(int(0.8 * self.TOTAL), self.TOTAL) == pytest.approx(training.PEAK_RATE)
+        half_way = (training.PEAK_RATE + training.LAST_RATE) / 2
+        assert training.rate(int(0.9 * self.TOTAL), self.TOTAL) == pytest.approx(half_way)
+        assert training.rate(self.TOTAL, self.TOTAL) == pytest.approx(training.LAST_RATE)
+
+    def test_never_jumps(self):
+        rates = np.array([training.rate(seen, self.TOTAL) for seen in range(0, self.TOTAL + 1, 100)])
+        assert np.abs(np.diff(rates)).max() <= training.PEAK_RATE * 100 / training.WARM_UP * 1.001
+        assert (rates > 0).all()
+
+
+class TestState:
+    def test_goes_on_where_it_stopped(self, clip, tmp_path):
+        first = run(tmp_path, clip, samples=2)
+        assert first.seen == 2
+        assert first.hours > 0
+        again = run(tmp_path, clip, samples=2)  # nothing left to do
+        assert again.seen == 2
+        assert same(again.network, first.network)
+        assert same(again.average, first.average)
+        further = run(tmp_path, clip, samples=3)
+        assert further.seen == 3
+        assert further.hours > first.hours
+        assert not same(further.network, first.network)
+        steps = {int(entry["step"]) for entry in further.optimizer.state_dict()["state"].values()}
+        assert steps == {3}
+
+    def test_more_samples_go_on_from_before_the_rate_fell(self, clip, tmp_path, capsys):
+        run(tmp_path, clip, samples=5)
+        assert (tmp_path / "before_fall.pt").exists()
+        capsys.readouterr()
+        assert run(tmp_path, clip, samples=6).seen == 6
+        assert "going on from 4 samples" in capsys.readouterr().out
+
+    def test_the_average_follows_the_weights(self):
+        torch.manual_seed(0)
+        network, average = training.amt.AMT(training.amt.S), training.amt.AMT(training.amt.S)
+
+        def distance() -> float:
+            pairs = zip(network.parameters(), average.parameters(), strict=True)
+            return math.sqrt(sum(float(((a - b) ** 2).detach().sum()) for a, b in pairs))
+
+        state = training.State(network, average, torch.optim.AdamW(network.parameters()), seen=80_000)
+        before = distance()
+        state.update_average()
+        assert distance() == pytest.approx(0.999 * before, rel=1e-4)
+
+    def test_the_pack_loads_what_was_exported(self, clip, tmp_path):
+        state = run(tmp_path, clip, samples=1)
+        path = tmp_path / training.WEIGHTS
+        network = load_checkpoint(path).network
+        for name, value in state.average.state_dict().items():
+            assert torch.equal(network.state_dict()[name], value.half().float()), name
+        assert path.stat().st_size < 6.5e6
+        with safe_open(path, framework="pt") as file:
+            record = file.metadata()
+        assert record["samples"] == "1"
+        assert float(record["hours"]) >= 0
