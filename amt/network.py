@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .correlation import Correlation, CorrelationVolume
+from .correlation import Correlation, choose_correlation
 from .decoders import Decoder, UpdateBlock, UpdateWidths
 from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder
 from .padding import Padding
@@ -113,7 +113,7 @@ class AMT(nn.Module):
         config: Config,
         *,
         any_time: bool = False,
-        correlation: Callable[[Tensor, Tensor], Correlation] = CorrelationVolume,
+        correlation: Callable[[Tensor, Tensor], Correlation] = choose_correlation,
     ) -> None:
         """any_time: whether the weights were trained for every timestep, or for 0.5 alone.
 
