@@ -12,6 +12,12 @@ from .correlation import CHANNELS as CORRELATION_CHANNELS
 from .encoders import conv_prelu
 from .sampling import resize, resize_flow
 
+DECODER_HALO = 7
+"""How many rows of its input around its own a row of a decoder's output depends on: six 3x3 convolutions deep, and
+the transposed one."""
+UPDATE_HALO = 9
+"""The same for an update block, whose flow goes through a 7x7 and six 3x3 convolutions."""
+
 
 class ResidualBlock(nn.Module):
     """Five convolutions; the second and the fourth work on the last `side` channels alone."""
@@ -37,6 +43,7 @@ class Decoder(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, out_channels: int, *, side: int) -> None:
         super().__init__()
+        self.channels = channels
         self.convblock = nn.Sequential(
             conv_prelu(in_channels, channels),
             ResidualBlock(channels, side),
@@ -74,6 +81,7 @@ class UpdateBlock(nn.Module):
         super().__init__()
         self.scale = scale
         self.correlation_scale = correlation_scale
+        self.channels = max(widths.correlation, widths.hidden)
         hidden = widths.hidden
         self.convc1 = nn.Conv2d(CORRELATION_CHANNELS, widths.correlation, 1)
         self.convc2 = nn.Conv2d(widths.correlation, widths.correlation2, 3, 1, 1) if widths.correlation2 else None
@@ -103,9 +111,11 @@ class UpdateBlock(nn.Module):
 
 def _two_convs(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 3, 1, 1), nn.LeakyReLU(0.1), nn.Conv2d(hidden, out_channels, 3, 1, 1)
+        nn.Conv2d(in_channels, hidden, 3, 1, 1),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.Conv2d(hidden, out_channels, 3, 1, 1),
     )
 
 
 def _leaky(x: Tensor) -> Tensor:
-    return functional.leaky_relu(x, 0.1)
+    return functional.leaky_relu_(x, 0.1)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Block = Callable[[int, int, int], nn.Module]
 """Builds a residual block from (in channels, out channels, stride)."""
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Instance norm: every channel of every sample gets mean 0 and variance 1."""
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return functional.instance_norm(x)
+    # The same in place, and in parts that caches hold: a quarter of the time on a CPU.
+    x = x.sub_(x.mean(dim=(2, 3), keepdim=True))
+    squares = sum(part.square().sum(dim=(2, 3), keepdim=True) for part in x.split(32, dim=2))
+    variance = squares / (x.shape[2] * x.shape[3])
+    return x.mul_((variance + 1e-5).rsqrt())
 
 
 class _ResidualBlock(nn.Module):
@@ -26,9 +38,11 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = x
         for conv in self._branch():
-            branch = functional.relu(functional.instance_norm(conv(branch)))
-        skip = x if self.downsample is None else self.downsample(x)
-        return functional.relu(skip + branch)
+            branch = normalise(conv(branch)).relu_()
+        skip = x if self.downsample is None else normalise(self.downsample[0](x))
+        # In place where no gradient needs the branch again: fresh memory costs a CPU more than the sum.
+        total = branch + skip if torch.is_grad_enabled() else branch.add_(skip)
+        return total.relu_()
 
 
 class BasicBlock(_ResidualBlock):
@@ -75,7 +89,9 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         """[b, 3, h, w] -> [b, out_channels, h/8, w/8]."""
-        x = functional.relu(functional.instance_norm(self.conv1(frame)))
+        if len(frame) > 1 and not torch.is_grad_enabled():
+            return torch.cat([self.forward(one) for one in frame.split(1)])
+        x = normalise(self.conv1(frame)).relu_()
         x = self.layer3(self.layer2(self.layer1(x)))
         if self.layer3_2 is not None:
             x = self.layer3_2(x)

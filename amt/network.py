@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .correlation import Correlation, CorrelationVolume
-from .decoders import Decoder, UpdateBlock, UpdateWidths
+from .bands import in_bands
+from .correlation import Correlation, choose_correlation
+from .decoders import DECODER_HALO, UPDATE_HALO, Decoder, UpdateBlock, UpdateWidths
 from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder
 from .padding import Padding
 from .sampling import resize_flow, warp
@@ -103,6 +104,16 @@ class Motion:
     """What is added to the colours of each candidate, [b, F, 3, h, w]."""
 
 
+@dataclass(frozen=True)
+class _Refined:
+    """What the last level starts from, at half resolution."""
+
+    feature: Tensor
+    flow: Tensor
+    context0: Tensor
+    context1: Tensor
+
+
 class AMT(nn.Module):
     """Makes the frame at a time between two frames. Frames are RGB, 0..1, of a size that PADDING gives."""
 
@@ -113,7 +124,7 @@ class AMT(nn.Module):
         config: Config,
         *,
         any_time: bool = False,
-        correlation: Callable[[Tensor, Tensor], Correlation] = CorrelationVolume,
+        correlation: Callable[[Tensor, Tensor], Correlation] = choose_correlation,
     ) -> None:
         """any_time: whether the weights were trained for every timestep, or for 0.5 alone.
 
@@ -171,14 +182,16 @@ class AMT(nn.Module):
         """
         self._check(frame0, frame1, timestep)
         frame0, frame1 = frame0.float(), frame1.float()
-        colours0, colours1 = frame0[:, :3], frame1[:, :3]
-        mean = torch.stack((colours0, colours1)).mean(dim=(0, 2, 3, 4))[:, None, None, None]
-        motion = self.motion(colours0 - mean, colours1 - mean, timestep)
-        merged = self._merge(colours0 - mean, colours1 - mean, mean, motion)
-        if frame0.shape[1] > 3:
-            others = _blend(frame0[:, 3:], frame1[:, 3:], motion).mean(dim=1)
-            merged = torch.cat((merged, others), dim=1)
-        return merged.clamp(0, 1)
+        mean = (frame0[:, :3].mean(dim=(1, 2, 3)) + frame1[:, :3].mean(dim=(1, 2, 3)))[:, None, None, None] / 2
+        refined = self._refine(frame0[:, :3] - mean, frame1[:, :3] - mean, timestep)
+
+        def last_level(rows: slice) -> tuple[Tensor]:
+            return (self._merge(frame0, frame1, self._last_level(refined, rows), 2 * rows.start),)
+
+        # The merge's two convolutions see 2 rows of the full resolution further than the decoder, or 6.
+        halo = DECODER_HALO + (self.config.merge_kernel - 1) // 2
+        (merged,) = _in_bands_of(refined.feature, last_level, width=self.decoder1.channels, halo=halo, scale=2)
+        return merged.clamp_(0, 1)
 
     def _check(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> None:
         if frame0.shape != frame1.shape or frame0.dim() != 4 or frame0.shape[1] < 3:
@@ -197,13 +210,18 @@ class AMT(nn.Module):
 
     def motion(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Motion:
         """Flows, masks and residuals of a pair of mean-subtracted frames."""
+        refined = self._refine(frame0, frame1, timestep)
+        return self._last_level(refined, slice(0, refined.feature.shape[2]))
+
+    def _refine(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> _Refined:
+        """All but the last level, for a pair of mean-subtracted frames."""
         b, dtype = len(frame0), self.dtype
         timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
-        context0 = self.encoder(frame0.to(dtype))
-        context1 = self.encoder(frame1.to(dtype))
+        frame0, frame1 = (x.to(dtype, memory_format=torch.channels_last) for x in (frame0, frame1))
         # One call for both frames is exact: instance norm looks at each frame alone.
-        fmap0, fmap1 = self.feat_encoder(torch.cat((frame0, frame1)).to(dtype)).chunk(2)
+        fmap0, fmap1 = self.feat_encoder(torch.cat((frame0, frame1))).chunk(2)
         correlation = self.correlation(fmap0, fmap1)
+        context0, context1 = self.encoder(frame0), self.encoder(frame1)
 
         def look_up(flow: Tensor) -> Tensor:
             return correlation.lookup(flow[:, :2], flow[:, 2:], timestep)
@@ -215,8 +233,7 @@ class AMT(nn.Module):
         # Level 3 works on the context features at 1/8, level 2 on those at 1/4; each doubles the resolution.
         for level in (3, 2):
             decoder = self.decoder3 if level == 3 else self.decoder2
-            decoded = decoder(_gather(feature, context0[level - 1], context1[level - 1], flow))
-            feature, delta = _split(decoded)
+            feature, delta = _decode(decoder, feature, context0[level - 1], context1[level - 1], flow)
             flow = delta + resize_flow(flow, 2)
             scale = 2 ** (4 - level)
             coarse_flow = resize_flow(flow, 1 / scale)
@@ -226,14 +243,19 @@ class AMT(nn.Module):
                     (self.update3_low, self.update3_high) if level == 3 else (self.update2_low, self.update2_high)
                 )
                 feature, flow = _add(low(feature, coarse_flow, corr), feature, flow)
-                feature, flow = _add(high(feature, flow, corr), feature, flow)
+                feature, flow = _update_full_scale(high, feature, flow, corr)
             else:
                 update = self.update3 if level == 3 else self.update2
                 feature, flow = _add(update(feature, coarse_flow, corr), feature, flow)
+        return _Refined(feature, flow, context0[0], context1[0])
 
-        decoded = self.decoder1(_gather(feature, context0[0], context1[0], flow)).float()
+    def _last_level(self, refined: _Refined, rows: slice) -> Motion:
+        """What the finest decoder finds out about these rows of the refined feature."""
+        feature, flow = refined.feature[:, :, rows], refined.flow[:, :, rows]
+        decoded = self.decoder1(_gather(feature, refined.context0, refined.context1, flow, rows.start))
         coarse = resize_flow(flow, 2)
         fields = self.config.fields
+        decoded = _channels_first(decoded.float())
         delta0, delta1, mask, residual = decoded.split((2 * fields, 2 * fields, fields, 3 * fields), dim=1)
         return Motion(
             flow0=_by_field(delta0, 2) + coarse[:, None, :2],
@@ -242,18 +264,29 @@ class AMT(nn.Module):
             residual=_by_field(residual, 3),
         )
 
-    def _merge(self, frame0: Tensor, frame1: Tensor, mean: Tensor, motion: Motion) -> Tensor:
-        candidates = _blend(frame0, frame1, motion) + mean[:, None] + motion.residual
-        correction = self.comb_block(candidates.flatten(1, 2).to(self.dtype))
-        return candidates.mean(dim=1) + correction.float()
+    def _merge(self, frame0: Tensor, frame1: Tensor, motion: Motion, top: int) -> Tensor:
+        """top: the row of the frames that the motion begins at."""
+        # Warping is linear and its weights sum to 1, so the mean that was subtracted and would be added back cancels.
+        candidates = torch.stack(
+            [
+                torch.lerp(
+                    warp(frame1, motion.flow1[:, field], top),
+                    warp(frame0, motion.flow0[:, field], top),
+                    motion.mask[:, field],
+                )
+                for field in range(self.config.fields)
+            ],
+            dim=1,
+        )
+        colours = candidates[:, :, :3] + motion.residual
+        correction = self.comb_block(colours.flatten(1, 2).to(self.dtype, memory_format=torch.channels_last))
+        merged = colours.mean(dim=1) + correction.float()
+        return torch.cat((merged, candidates[:, :, 3:].mean(dim=1)), dim=1)
 
 
-def _blend(frame0: Tensor, frame1: Tensor, motion: Motion) -> Tensor:
-    """Both frames warped by each field and mixed by its mask: [b, c, h, w] -> [b, F, c, h, w]."""
-    fields = range(motion.mask.shape[1])
-    warped0 = torch.stack([warp(frame0, motion.flow0[:, field]) for field in fields], dim=1)
-    warped1 = torch.stack([warp(frame1, motion.flow1[:, field]) for field in fields], dim=1)
-    return motion.mask * warped0 + (1 - motion.mask) * warped1
+def _channels_first(x: Tensor) -> Tensor:
+    """`contiguous()`, as a transposition of matrices, which on a CPU is done in blocks: 4 times as fast."""
+    return torch.stack([one.permute(1, 2, 0).flatten(0, 1).T.contiguous() for one in x]).unflatten(2, x.shape[2:])
 
 
 def _by_field(x: Tensor, channels: int) -> Tensor:
@@ -269,7 +302,46 @@ def _add(deltas: tuple[Tensor, Tensor], feature: Tensor, flow: Tensor) -> tuple[
     return feature + deltas[0], flow + deltas[1]
 
 
-def _gather(feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor) -> Tensor:
-    """A decoder's input: the feature, both context features warped to the wanted time, and the flow pair."""
-    warped0, warped1 = warp(context0, flow[:, :2]), warp(context1, flow[:, 2:])
-    return torch.cat((feature, warped0, warped1, flow.to(feature.dtype)), dim=1)
+def _in_bands_of(
+    x: Tensor, compute: Callable[[slice], tuple[Tensor, ...]], *, width: int, halo: int, scale: int
+) -> tuple[Tensor, ...]:
+    """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
+    row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
+    return in_bands(compute, x.shape[2], row_bytes=row_bytes, halo=halo, scale=scale, device=x.device)
+
+
+def _decode(
+    decoder: Decoder, feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Feature and flow delta of the next finer level."""
+
+    def decode(rows: slice) -> tuple[Tensor, Tensor]:
+        return _split(decoder(_gather(feature[:, :, rows], context0, context1, flow[:, :, rows], rows.start)))
+
+    decoded = _in_bands_of(feature, decode, width=decoder.channels, halo=DECODER_HALO, scale=2)
+    return decoded[0], decoded[1]
+
+
+def _update_full_scale(block: UpdateBlock, feature: Tensor, flow: Tensor, corr: Tensor) -> tuple[Tensor, Tensor]:
+    """feature and flow with a full-scale update's deltas added."""
+    scale = block.correlation_scale
+
+    def update(rows: slice) -> tuple[Tensor, Tensor]:
+        fine = slice(rows.start * scale, rows.stop * scale)
+        near, near_flow = feature[:, :, fine], flow[:, :, fine]
+        return _add(block(near, near_flow, corr[:, :, rows]), near, near_flow)
+
+    # One more row for the enlargement of the correlation.
+    halo = -(-UPDATE_HALO // scale) + 1
+    updated = _in_bands_of(corr, update, width=block.channels * scale**2, halo=halo, scale=scale)
+    return updated[0], updated[1]
+
+
+def _gather(feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor, top: int = 0) -> Tensor:
+    """A decoder's input: the feature, both context features warped to the wanted time, and the flow pair.
+
+    top: the row of the context features that feature and flow begin at.
+    """
+    warped0, warped1 = warp(context0, flow[:, :2], top), warp(context1, flow[:, 2:], top)
+    joined = torch.cat((feature, warped0, warped1, flow.to(feature.dtype)), dim=1)
+    return joined.contiguous(memory_format=torch.channels_last)

@@ -14,16 +14,17 @@ def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
+def warp(image: Tensor, flow: Tensor, top: int = 0) -> Tensor:
     """Reads `image` at pixel + flow, bilinearly; positions outside are clamped to the border.
 
-    image [b, c, h, w], flow [b, 2, h, w] float32 -> [b, c, h, w] in image's dtype.
+    image [b, c, h, w], flow [b, 2, rows, w] float32 for the image's rows from `top` on -> [b, c, rows, w] in
+    image's dtype.
     """
     height, width = image.shape[-2:]
-    position = pixel_grid(height, width, flow.device) + flow
+    position = pixel_grid(*flow.shape[-2:], flow.device) + flow
     # Positions are clamped here, not by padding_mode="border", which Apple's MPS backend does not have.
     x = position[:, 0].clamp(0, width - 1) * (2 / max(width - 1, 1)) - 1
-    y = position[:, 1].clamp(0, height - 1) * (2 / max(height - 1, 1)) - 1
+    y = (position[:, 1] + top).clamp(0, height - 1) * (2 / max(height - 1, 1)) - 1
     # float32 whatever the image is: at 1080p half precision would place samples a whole pixel off.
     warped = functional.grid_sample(image.float(), torch.stack((x, y), dim=-1), align_corners=True)
     return warped.to(image.dtype)
