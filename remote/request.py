@@ -1,0 +1,53 @@
+"""What may be asked of the hosted endpoints. All of it is checked before a byte leaves the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .clip import MAX_IMAGE_BYTES, MAX_SIDE
+from .errors import RemoteError
+
+FRAMES_APP = "fal-ai/amt-interpolation/frame-interpolation"
+VIDEO_APP = "fal-ai/amt-interpolation"
+
+MAX_FRAMES = 500
+MAX_PASSES = 6
+MAX_FPS = 240
+
+
+@dataclass(frozen=True)
+class File:
+    name: str
+    content_type: str
+    data: bytes
+
+
+def frames_out(frames: int, passes: int) -> int:
+    """How many frames AMT makes of `frames`: each pass halves every gap."""
+    return (frames - 1) * 2**passes + 1
+
+
+def check_settings(output_fps: int, passes: int) -> None:
+    """Also for values that come over a link, which ComfyUI does not check against the widget's range."""
+    if not 1 <= output_fps <= MAX_FPS:
+        raise RemoteError(f"output_fps is {output_fps}: expected 1 to {MAX_FPS}")
+    if not 1 <= passes <= MAX_PASSES:
+        raise RemoteError(f"recursive_interpolation_passes is {passes}: expected 1 to {MAX_PASSES}")
+
+
+def check_frames(shape: tuple[int, ...], passes: int) -> None:
+    """`shape` is that of an IMAGE, [frames, height, width, channels]."""
+    if len(shape) != 4 or shape[3] not in (3, 4):
+        raise RemoteError(f"images have the shape {list(shape)}: expected [frames, height, width, 3 or 4]")
+    frames, height, width, _ = shape
+    if not 2 <= frames <= MAX_FRAMES:
+        raise RemoteError(f"{frames} frame(s): expected 2 to {MAX_FRAMES}")
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise RemoteError(f"frames of {width} x {height}: expected sides of 1 to {MAX_SIDE}")
+    size = frames_out(frames, passes) * height * width * 12
+    if size > MAX_IMAGE_BYTES:
+        raise RemoteError(
+            f"{frames} frames and {passes} passes make {frames_out(frames, passes)} frames of {width} x {height}, "
+            f"{size / 2**30:.1f} GiB of images: expected at most {MAX_IMAGE_BYTES // 2**30}. Use fewer passes or "
+            "frames, or the node for videos"
+        )
