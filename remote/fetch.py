@@ -215,6 +215,8 @@ async def _fetch_all(urls: Mapping[str, str], rules: Rules, resolve: Resolve) ->
                 )
             except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
                 problem = "the server's certificate could not be verified"
+            except aiohttp.ClientPayloadError:
+                problem = "the file broke off before its end"
             except aiohttp.ClientConnectionError as error:
                 problem = f"no connection, or it broke off ({type(error).__name__})"
             except (aiohttp.ClientError, OSError, ValueError) as error:
