@@ -23,8 +23,9 @@ class Stopped(RemoteError):
 
 def plain(text: object, *, secrets: tuple[str, ...] = (), limit: int = 300) -> str:
     """One line of untrusted text: no control characters, markup, addresses or secrets, and not long."""
-    line = str(text)[: 20 * limit]
+    line = str(text)
     for secret in secrets:
         line = line.replace(secret, "(key)")
-    line = " ".join(_CONTROL.sub(" ", _URL.sub("(address)", line)).split()).translate(_ANGLES)
+    line = _CONTROL.sub(" ", _URL.sub("(address)", line[: 20 * limit]))
+    line = " ".join(line.split()).translate(_ANGLES)
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -170,7 +170,8 @@ class StandIn:
         return [
             name
             for name, job in self.jobs.items()
-            if not job.cancelled and not (job.polls and job.script[min(job.polls, len(job.script)) - 1]["status"] == "COMPLETED")
+            if not job.cancelled
+            and not (job.polls and job.script[min(job.polls, len(job.script)) - 1]["status"] == "COMPLETED")
         ]
 
 

@@ -238,9 +238,7 @@ def test_without_a_network_nothing_was_submitted(fal: StandIn) -> None:
     assert fal.requests == []
 
 
-def test_a_certificate_of_somebody_else_ends_it(
-    fal: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_certificate_of_somebody_else_ends_it(fal: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     fails("no connection", "ConnectError")
     assert fal.requests == []
@@ -376,7 +374,10 @@ def test_too_much_to_upload_is_refused_before_a_byte_leaves(fal: StandIn) -> Non
 def test_answers_cannot_move_the_key(fal: StandIn) -> None:
     """The submit's answer names other addresses for status, result and cancel: they are not used."""
     fal.script = [{"status": "IN_PROGRESS", "logs": None}]
-    body = {"request_id": "job-0", **dict.fromkeys(("response_url", "status_url", "cancel_url"), "https://evil.example/")}
+    body = {
+        "request_id": "job-0",
+        **dict.fromkeys(("response_url", "status_url", "cancel_url"), "https://evil.example/"),
+    }
     answer = fal.answer
 
     def lying(request: Any) -> Any:
@@ -553,8 +554,13 @@ def test_nothing_that_is_logged_holds_a_secret(fal: StandIn, caplog: pytest.LogC
 
 
 def test_a_log_line_of_the_job_is_made_fit_to_show(fal: StandIn) -> None:
-    nasty = f"reading https://v3.fal.media/files/in/0.png?sig=1 with {KEY}\n\x1b[31m<script>alert(1)</script>" + "x" * 999
-    fal.script = [{"status": "IN_PROGRESS", "logs": [{"timestamp": "1", "message": nasty}, {"bad": 1}, 7]}, *fal.script[-1:]]
+    nasty = (
+        f"reading https://v3.fal.media/files/in/0.png?sig=1 with {KEY}\n\x1b[31m<script>alert(1)</script>" + "x" * 999
+    )
+    fal.script = [
+        {"status": "IN_PROGRESS", "logs": [{"timestamp": "1", "message": nasty}, {"bad": 1}, 7]},
+        *fal.script[-1:],
+    ]
     says: list[str] = []
     run(says=says)
     [line] = [text for text in says if text.startswith("reading")]

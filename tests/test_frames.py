@@ -137,7 +137,7 @@ def test_decompression_bombs_are_refused_by_their_header(size: tuple[int, int]) 
 
 def test_many_frames_may_not_be_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_TOTAL_PIXELS", 100)
-    with pytest.raises(RemoteError, match="frame 3 .* in all"):
+    with pytest.raises(RemoteError, match=r"frame 3 .* in all"):
         frames.decode([encoded(picture(), "PNG")] * 3)
 
 
@@ -157,7 +157,7 @@ def test_many_frames_may_not_be_too_much_together(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_is_none_of_the_four_formats_is_refused(data: bytes) -> None:
-    with pytest.raises(RemoteError, match="frame 1 (is not a PNG, JPEG, WebP or GIF|could not be decoded)"):
+    with pytest.raises(RemoteError, match=r"frame 1 (is not a PNG, JPEG, WebP or GIF|could not be decoded)"):
         frames.decode([data])
 
 
@@ -180,12 +180,11 @@ def test_damaged_images_never_do_worse_than_a_clear_error(data: st.DataObject) -
         file[place] ^= data.draw(st.integers(1, 255))
     try:
         images = frames.decode([bytes(file)])
-    except RemoteError as error:
-        assert str(error).startswith("frame 1")
-    else:
-        assert images.isfinite().all()
-        assert images.min() >= 0
-        assert images.max() <= 1
+    except RemoteError:
+        return
+    assert images.isfinite().all()
+    assert images.min() >= 0
+    assert images.max() <= 1
 
 
 # --- lines
