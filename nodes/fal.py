@@ -17,6 +17,7 @@ from ..remote import clip, frames, request, result
 from ..remote.credentials import read_key
 from ..remote.errors import RemoteError
 from ..remote.request import File
+from .checks import check_images
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +128,8 @@ class AMTFalInterpolate(io.ComfyNode):
     def execute(
         cls, images: torch.Tensor, output_fps: int, recursive_interpolation_passes: int, ask_again: int = 0
     ) -> io.NodeOutput:
-        settings = {"output_fps": output_fps, "recursive_interpolation_passes": recursive_interpolation_passes}
-        request.check_settings(**settings)
-        request.check_frames(tuple(images.shape), recursive_interpolation_passes)
-        if not images.isfinite().all():
-            raise RemoteError("images hold NaN or infinite pixels: expected 0 to 1. Nothing was sent")
+        settings = request.settings(output_fps, recursive_interpolation_passes)
+        request.check_frames(check_images(images).shape, recursive_interpolation_passes)
 
         def prepare() -> list[File]:
             return [File(f"{number:05d}.png", "image/png", frames.png(image)) for number, image in enumerate(images)]
@@ -170,8 +168,7 @@ class AMTFalInterpolateVideo(io.ComfyNode):
     def execute(
         cls, video: Input.Video, output_fps: int, recursive_interpolation_passes: int, ask_again: int = 0
     ) -> io.NodeOutput:
-        settings = {"output_fps": output_fps, "recursive_interpolation_passes": recursive_interpolation_passes}
-        request.check_settings(**settings)
+        settings = request.settings(output_fps, recursive_interpolation_passes)
         if isinstance(video, InputImpl.VideoFromFile) and isinstance(source := video.get_stream_source(), BytesIO):
             # A buffer has one reading position, and the thread that reads it may outlive an interrupted run.
             start, duration = video.get_active_trim_window()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .clip import MAX_IMAGE_BYTES, MAX_SIDE
@@ -27,23 +28,23 @@ def frames_out(frames: int, passes: int) -> int:
     return (frames - 1) * 2**passes + 1
 
 
-def check_settings(output_fps: int, passes: int) -> None:
-    """Also for values that come over a link, which ComfyUI does not check against the widget's range."""
+def settings(output_fps: int, passes: int) -> dict[str, int]:
+    """The part of a request that both endpoints share. Checked here because ComfyUI does not check values that come
+    over a link against the widget's range."""
     if not 1 <= output_fps <= MAX_FPS:
         raise RemoteError(f"output_fps is {output_fps}: expected 1 to {MAX_FPS}")
     if not 1 <= passes <= MAX_PASSES:
         raise RemoteError(f"recursive_interpolation_passes is {passes}: expected 1 to {MAX_PASSES}")
+    return {"output_fps": output_fps, "recursive_interpolation_passes": passes}
 
 
-def check_frames(shape: tuple[int, ...], passes: int) -> None:
+def check_frames(shape: Sequence[int], passes: int) -> None:
     """`shape` is that of an IMAGE, [frames, height, width, channels]."""
-    if len(shape) != 4 or shape[3] not in (3, 4):
-        raise RemoteError(f"images have the shape {list(shape)}: expected [frames, height, width, 3 or 4]")
     frames, height, width, _ = shape
     if not 2 <= frames <= MAX_FRAMES:
         raise RemoteError(f"{frames} frame(s): expected 2 to {MAX_FRAMES}")
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise RemoteError(f"frames of {width} x {height}: expected sides of 1 to {MAX_SIDE}")
+    if max(width, height) > MAX_SIDE:
+        raise RemoteError(f"frames of {width} x {height}: expected sides of at most {MAX_SIDE}")
     size = frames_out(frames, passes) * height * width * 12
     if size > MAX_IMAGE_BYTES:
         raise RemoteError(
