@@ -16,29 +16,31 @@ import av
 import numpy as np
 import pytest
 from _comfyui_server import Failed, Interrupted, LocalServer
-from fal_stand_in import TOKEN, StandIn, stand_in
+from fal_stand_in import TOKEN, StandIn, default_script
 from PIL import Image
 from tiny_video import video_bytes
 
 KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"
+"""Of `remote_server`."""
 SECRETS = (*KEY.split(":"), TOKEN, "/files/in/", "/files/result/")
 PASSES, FRAMES, EXPECTED = 2, 3, 9
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    with stand_in(tmp_path_factory.mktemp("fal"), video=video_bytes(EXPECTED, 64, 48)) as service:
-        yield service
+def service(fal_service: StandIn) -> StandIn:
+    return fal_service
 
 
 @pytest.fixture(scope="module")
-def server(service: StandIn, start_server: Callable[..., LocalServer]) -> LocalServer:
-    return start_server(env={**service.environment, "FAL_KEY": KEY, "AMT_URLS": "lan"})
+def server(remote_server: LocalServer) -> LocalServer:
+    return remote_server
 
 
 @pytest.fixture
 def fal(service: StandIn) -> StandIn:
+    """The service, which does every job at once unless a test says otherwise."""
     service.reset()
+    service.script = service.script[-1:]
     return service
 
 
@@ -137,6 +139,7 @@ def failure(server: LocalServer, prompt: dict[str, Any]) -> str:
 
 
 def test_frames_go_out_and_a_video_and_its_frames_come_back(server: LocalServer, fal: StandIn) -> None:
+    fal.script = default_script()
     with Listener(server) as listener:
         files = server.queue(graph(1)).files
     assert len(files) == 1 + EXPECTED
@@ -216,7 +219,7 @@ def test_another_number_of_frames_is_a_warning(server: LocalServer, fal: StandIn
 def test_interrupt_midway(server: LocalServer, fal: StandIn, seed: int, script: list[dict[str, Any]]) -> None:
     fal.script = script
     prompt_id = server.submit(graph(seed))
-    fal.wait_for(lambda: fal.jobs and fal.jobs["job-0"].polls)
+    fal.wait_for(lambda: fal.jobs and fal.jobs["job-0"].polls, 30)
     begun = time.monotonic()
     server.interrupt()
     fal.wait_for(lambda: server.get(f"/history/{prompt_id}"))
