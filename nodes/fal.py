@@ -55,10 +55,12 @@ def _reporter(node_id: str) -> Callable[[str, float], None]:
     from server import PromptServer  # ComfyUI's
 
     bar = comfy.utils.ProgressBar(100)
+    server = PromptServer.instance
 
     def report(text: str, done: float) -> None:
         bar.update_absolute(round(100 * done))
-        PromptServer.instance.send_progress_text(text, node_id)
+        if server.client_id is not None:  # else it would go to everybody who is connected
+            server.send_progress_text(text, node_id, server.client_id)
 
     return report
 

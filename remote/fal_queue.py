@@ -57,7 +57,7 @@ class Limits:
     """Waiting for a machine. fal is asked to drop the job after it, too."""
     total: float = 2 * 3600
     interval: float = 1.0
-    """Between status calls."""
+    """Between status calls at first; up to five times as long later, since each is a line in ComfyUI's log."""
     send: float = 60
     """Silence of an upload or of the submit."""
     call: float = 20
@@ -251,33 +251,38 @@ class Job:
         self._late = f"did not finish within {self._limits.total / 60:g} minutes"
         self._deadline = self._begun + self._limits.total
 
-    def _answer(self) -> Any:
-        """Polls until the job is completed, well or not, and returns the endpoint's answer."""
-        # Made from the id alone: the library would take status and cancel addresses as the answer gives them.
-        handle = self._handle
+    def _wait(self) -> Completed:
+        """Polls until the job is completed, well or not."""
         seen: set[tuple[str, str]] = set()
+        polls = 0
         while True:
-            status = self._patiently("asking fal.ai for the status", lambda: handle.status(with_logs=True))
+            status = self._patiently("asking fal.ai for the status", lambda: self._handle.status(with_logs=True))
             if isinstance(status, Completed):
-                break
+                return status
             if isinstance(status, Queued):
                 self._say(f"in the queue, {plain(status.position, limit=12)} ahead", 0.35)
             else:
                 self._extend_to_total()
                 self._say(self._last_log(getattr(status, "logs", None), seen) or "running", 0.5)
-            if self._stop.wait(self._limits.interval):
+            polls += 1
+            if self._stop.wait(self._limits.interval * min(5, 1 + polls // 20)):
                 raise Stopped
+
+    def _answer(self) -> Any:
+        """The endpoint's answer, once the job is completed."""
+        status = self._wait()
         with self._lock:
             self._settled = True
         self._extend_to_total()
         self._say("fetching the result", 0.75)
-        answer = self._patiently("the fal.ai job", lambda: handle.get(interval=self._limits.interval))
+        answer = self._patiently("the fal.ai job", lambda: self._handle.get(interval=self._limits.interval))
         if status.error:
             raise RemoteError(f"the fal.ai job failed: {plain(status.error, secrets=self._secrets)}")
         return answer
 
     @cached_property
     def _handle(self) -> SyncRequestHandle:
+        # Made from the id alone: the library would take status and cancel addresses as the answer gives them.
         assert self.request_id is not None
         return self._client.get_handle(self._application, self.request_id)
 

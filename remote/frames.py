@@ -138,7 +138,7 @@ def _pixels(number: int, file: bytes) -> np.ndarray:
 
 def png(frame: torch.Tensor) -> bytes:
     """[height, width, channels >= 3] 0..1 to an 8-bit RGB PNG with nothing in it but the pixels."""
-    values = frame[..., :3].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    values = frame[..., :3].float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()

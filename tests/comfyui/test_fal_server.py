@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from _comfyui_server import Failed, Interrupted, LocalServer
-from fal_stand_in import TOKEN, StandIn, default_script
+from fal_stand_in import TOKEN, Request, StandIn, default_script
 from PIL import Image
 from tiny_video import video_bytes
 
@@ -47,7 +47,7 @@ def fal(service: StandIn) -> StandIn:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_secret_is_left(request: pytest.FixtureRequest, server: LocalServer, service: StandIn) -> Iterator[None]:
     """After all of these runs, good and bad: files, metadata, history, log; and who saw what at the other side."""
-    everything: list[Any] = []
+    everything: list[Request] = []
     service.reset = _remembering(service, everything)  # type: ignore[method-assign]
     yield
     left = {path: path.read_bytes() for path in server.base.rglob("*") if path.is_file() and not path.is_symlink()}
@@ -59,15 +59,15 @@ def nothing_secret_is_left(request: pytest.FixtureRequest, server: LocalServer, 
     for path, content in left.items():
         for secret in SECRETS:
             assert secret.encode() not in content, f"{secret} in {path}"
-    for request in [*everything, *service.requests]:
-        told = json.dumps(request.headers) + request.path + request.body.decode("latin1")
+    for sent in [*everything, *service.requests]:
+        told = json.dumps(sent.headers) + sent.path + sent.body.decode("latin1")
         if KEY.split(":")[1] in told:
-            assert request.host in ("queue.fal.run", "rest.fal.ai")
+            assert sent.host in ("queue.fal.run", "rest.fal.ai")
         if TOKEN in told:
-            assert request.host == "v3.fal.media"
+            assert sent.host == "v3.fal.media"
 
 
-def _remembering(service: StandIn, everything: list[Any]) -> Callable[[], None]:
+def _remembering(service: StandIn, everything: list[Request]) -> Callable[[], None]:
     reset = service.reset
 
     def remember() -> None:

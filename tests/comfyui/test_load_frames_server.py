@@ -45,7 +45,7 @@ def reds(server: LocalServer, prompt: dict[str, Any]) -> list[int]:
 
 class Web:
     def __init__(self) -> None:
-        self.pages: dict[str, bytes | Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.pages: dict[str, bytes | Callable[[BaseHTTPRequestHandler], object]] = {}
         self.asked: list[str] = []
         self.done = threading.Event()
         self.url = ""
@@ -185,7 +185,7 @@ def test_a_body_that_never_ends_and_a_redirect_to_the_metadata_address(remote_se
 
 
 def test_interrupt_while_a_server_is_silent(remote_server: LocalServer, web: Web) -> None:
-    web.pages["/silent"] = lambda handler: web.done.wait(30) and None
+    web.pages["/silent"] = lambda handler: web.done.wait(30)
     prompt_id = remote_server.submit(graph(f"{web.url}/silent"))
     while not web.asked:
         time.sleep(0.01)
