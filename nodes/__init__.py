@@ -7,10 +7,10 @@ import os
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import images_to_video, interpolate, loader
+from . import fal, images_to_video, interpolate, load_frames, loader
 from .example_images import place_examples
 
-FAMILIES = (loader, interpolate, images_to_video)
+FAMILIES = (loader, interpolate, images_to_video, load_frames, fal)
 
 
 class AMTExtension(ComfyExtension):

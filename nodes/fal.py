@@ -1,0 +1,193 @@
+"""The same interpolation on fal.ai's machines, for a fee. Frames leave this machine only through these nodes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy_api.latest import Input, InputImpl, Types, io
+
+from ..remote import clip, frames, request, result
+from ..remote.credentials import read_key
+from ..remote.errors import RemoteError
+from ..remote.request import File
+from .checks import check_images
+
+log = logging.getLogger(__name__)
+
+_LEAVES = (
+    "Sends what comes in to fal.ai, a paid service, and needs a key of yours in the environment variable FAL_KEY where "
+    "ComfyUI is started. Uploads can be read by anybody who knows their address, and expire after a day."
+)
+
+
+def _settings(passes: int) -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "output_fps", default=24, min=1, max=request.MAX_FPS, tooltip="Frame rate of the video, frames a second."
+        ),
+        io.Int.Input(
+            "recursive_interpolation_passes",
+            default=passes,
+            min=1,
+            max=request.MAX_PASSES,
+            tooltip="Each pass puts a frame between every two: n frames become (n - 1) x 2^passes + 1.",
+        ),
+        io.Int.Input(
+            "ask_again",
+            default=0,
+            min=0,
+            max=2**31 - 1,
+            optional=True,
+            tooltip="Equal inputs reuse the result that ComfyUI still holds and cost nothing. Change this number to "
+            "pay for a new one. It is not sent.",
+        ),
+    ]
+
+
+def _reporter(node_id: str) -> Callable[[str, float], None]:
+    from server import PromptServer  # ComfyUI's
+
+    bar = comfy.utils.ProgressBar(100)
+    server = PromptServer.instance
+
+    def report(text: str, done: float) -> None:
+        bar.update_absolute(round(100 * done))
+        if server.client_id is not None:  # else it would go to everybody who is connected
+            server.send_progress_text(text, node_id, server.client_id)
+
+    return report
+
+
+def _run(
+    application: str,
+    prepare: Callable[[], Sequence[File]],
+    media: Callable[[list[str]], dict[str, Any]],
+    settings: dict[str, int],
+    report: Callable[[str, float], None],
+) -> bytes:
+    key = read_key()
+    try:
+        from ..remote.fal_queue import Job
+    except ImportError:
+        raise RemoteError(
+            "the Python package fal-client is missing or too old, so nothing was sent. Install it with ComfyUI's "
+            'Python and restart: python -m pip install "fal-client>=1.0.3,<2". The local AMT nodes do not need it'
+        ) from None
+    return Job(key, application).run(
+        prepare,
+        lambda urls: {**media(urls), **settings},
+        lambda answer, stop: result.download(answer, stop=stop),
+        report=report,
+        check=comfy.model_management.throw_exception_if_processing_interrupted,
+    )
+
+
+def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> int:
+    """Says what came, and whether it is what AMT should have made. Returns the number of frames."""
+    count, width, height = clip.measure(data)
+    text = f"{count} frames of {width} x {height}"
+    if count != expected:
+        text += f"; {expected} were expected"
+        log.warning("fal.ai delivered %s", text)
+    report(text, 1.0)
+    return count
+
+
+def _video(data: bytes) -> Input.Video:
+    return InputImpl.VideoFromFile(BytesIO(data))
+
+
+class AMTFalInterpolate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AMTFalInterpolate",
+            display_name="AMT Frame Interpolation (fal.ai)",
+            category="video/AMT",
+            description=f"Turns frames into a smooth video on fal.ai's machines. {_LEAVES}",
+            search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
+            inputs=[
+                io.Image.Input(
+                    "images", tooltip="Two or more frames, sent as 8-bit RGB PNG files; transparency is left out."
+                ),
+                *_settings(passes=4),
+            ],
+            outputs=[
+                io.Video.Output("video", tooltip="The file as delivered."),
+                io.Image.Output("images", tooltip="Its frames."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, images: torch.Tensor, output_fps: int, recursive_interpolation_passes: int, ask_again: int = 0
+    ) -> io.NodeOutput:
+        settings = request.settings(output_fps, recursive_interpolation_passes)
+        request.check_frames(check_images(images).shape, recursive_interpolation_passes)
+
+        def prepare() -> list[File]:
+            return [File(f"{number:05d}.png", "image/png", frames.png(image)) for number, image in enumerate(images)]
+
+        report = _reporter(cls.hidden.unique_id)
+        data = _run(
+            request.FRAMES_APP, prepare, lambda urls: {"frames": [{"url": url} for url in urls]}, settings, report
+        )
+        expected = request.frames_out(len(images), recursive_interpolation_passes)
+        _conclude(data, expected, report)
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        decoded = clip.decode(data, max_frames=2 * expected, check=check)
+        return io.NodeOutput(_video(data), decoded)
+
+
+class AMTFalInterpolateVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AMTFalInterpolateVideo",
+            display_name="AMT Video Interpolation (fal.ai)",
+            category="video/AMT",
+            description=f"Makes a video smoother on fal.ai's machines. {_LEAVES}",
+            search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
+            inputs=[
+                io.Video.Input(
+                    "video", tooltip="Up to 100 MiB as H.264. Only the picture is sent: no sound, no metadata."
+                ),
+                *_settings(passes=2),
+            ],
+            outputs=[io.Video.Output("video", tooltip="The file as delivered.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, video: Input.Video, output_fps: int, recursive_interpolation_passes: int, ask_again: int = 0
+    ) -> io.NodeOutput:
+        settings = request.settings(output_fps, recursive_interpolation_passes)
+        if isinstance(video, InputImpl.VideoFromFile) and isinstance(source := video.get_stream_source(), BytesIO):
+            # A buffer has one reading position, and the thread that reads it may outlive an interrupted run.
+            start, duration = video.get_active_trim_window()
+            video = InputImpl.VideoFromFile(BytesIO(source.getvalue()), start_time=start, duration=duration)
+        sent: list[int] = []
+
+        def prepare() -> list[File]:
+            buffer = BytesIO()
+            video.save_to(buffer, format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264)
+            data = clip.picture_only(buffer.getvalue())
+            sent.append(clip.measure(data)[0])
+            return [File("video.mp4", "video/mp4", data)]
+
+        report = _reporter(cls.hidden.unique_id)
+        data = _run(request.VIDEO_APP, prepare, lambda urls: {"video_url": urls[0]}, settings, report)
+        _conclude(data, request.frames_out(sent[0], recursive_interpolation_passes), report)
+        return io.NodeOutput(_video(data))
+
+
+NODES = [] if os.environ.get("AMT_FAL", "").strip().lower() == "off" else [AMTFalInterpolate, AMTFalInterpolateVideo]

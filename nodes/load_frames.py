@@ -1,0 +1,111 @@
+"""Frames by URL, so that a request to ComfyUI's queue can carry its frames as the hosted endpoint's does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import comfy.model_management
+from comfy_api.latest import io
+
+from ..remote.errors import RemoteError, Stopped
+from ..remote.frames import collect, decode, parse, url_rules
+from ..remote.watch import watch
+
+_loaded: dict[str, str] = {}
+"""Digest of the files that were last loaded for a text, by the digest of the text."""
+_waiting: dict[str, list[bytes] | RemoteError] = {}
+"""What a fingerprint fetched, for the execution that follows it in the same run; by the digest of the text."""
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _keep(store: dict[str, Any], key: str, value: object, most: int) -> None:
+    store[key] = value
+    while len(store) > most:
+        del store[next(iter(store))]
+
+
+def _collect(urls: str, check: Callable[[], None]) -> list[bytes]:
+    stop = Event()
+    return watch(lambda: collect(urls, url_rules(), stop=stop), check, stop)
+
+
+def _stop_if_interrupted() -> None:
+    # Only looks at the flag: ComfyUI raises its own exception for it, and clears it, before the next node.
+    if comfy.model_management.processing_interrupted():
+        raise Stopped
+
+
+class AMTLoadFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AMTLoadFrames",
+            display_name="Load Frames (URL)",
+            category="video/AMT",
+            description="Loads frames from hosted URLs or base64 data URIs, one a line, as an image batch.",
+            search_aliases=["load image from url", "load images url", "base64 image", "data uri", "keyframes"],
+            inputs=[
+                io.String.Input(
+                    "urls",
+                    multiline=True,
+                    tooltip="One frame a line, in order: an https URL or a data URI (data:image/png;base64,...). PNG, "
+                    "JPEG, WebP, or the first picture of a GIF, all of one size. URLs are fetched anew at each run; "
+                    "what follows is computed again only if a file has changed.",
+                )
+            ],
+            outputs=[
+                io.Image.Output(
+                    "images", tooltip="The frames in order; with a fourth channel (alpha) if any is transparent."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, urls: str | None = None) -> bool | str:
+        if urls is not None:  # not known yet when it comes over a link
+            try:
+                parse(urls, url_rules())
+            except RemoteError as error:
+                return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, urls: str | None = None) -> str:
+        """By content: a file that changed behind its URL is noticed, one that did not costs nothing further on."""
+        if urls is None or not any(isinstance(frame, str) for frame in parse(urls, url_rules()).values()):
+            return ""  # the text, which ComfyUI compares anyway, says it all
+        key = _digest(urls.encode())
+        _waiting.pop(key, None)
+        try:
+            files = _collect(urls, _stop_if_interrupted)
+        except Stopped:
+            raise
+        except RemoteError as error:
+            _keep(_waiting, key, error, 8)
+            raise
+        content = _digest(*files)
+        if _loaded.get(key) != content:
+            _keep(_waiting, key, files, 8)
+        return content
+
+    @classmethod
+    def execute(cls, urls: str) -> io.NodeOutput:
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        key = _digest(urls.encode())
+        files = _waiting.pop(key, None)
+        if isinstance(files, RemoteError):
+            raise RemoteError(str(files))
+        if files is None:
+            files = _collect(urls, check)
+        images = watch(lambda: decode(files), check, Event())
+        _keep(_loaded, key, _digest(*files), 256)
+        return io.NodeOutput(images)
+
+
+NODES = [AMTLoadFrames]

@@ -1,0 +1,31 @@
+"""The one error of this folder, and how text from the other side is made fit to show."""
+
+from __future__ import annotations
+
+import re
+
+_URL = re.compile(r"(?:https?|wss?)://\S+|data:[\w/+.-]*[;,]\S+", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# The editor may render progress text as HTML.
+_ANGLES = str.maketrans("<>", "‹›")
+
+
+class RemoteError(RuntimeError):
+    """Something far away failed, or a request was refused before it left.
+
+    The message is for the user and ends up in the history and the log: it names no URL, header, key or local path.
+    """
+
+
+class Stopped(RemoteError):
+    """Inside a working thread: nobody waits for the outcome any more."""
+
+
+def plain(text: object, *, secrets: tuple[str, ...] = (), limit: int = 300) -> str:
+    """One line of untrusted text: no control characters, markup, addresses or secrets, and not long."""
+    line = str(text)
+    for secret in secrets:
+        line = line.replace(secret, "(key)")
+    line = _CONTROL.sub(" ", _URL.sub("(address)", line[: 20 * limit]))
+    line = " ".join(line.split()).translate(_ANGLES)
+    return line if len(line) <= limit else line[: limit - 1] + "…"

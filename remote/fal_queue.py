@@ -1,0 +1,378 @@
+"""One job in fal.ai's queue, from upload to answer, through the official fal-client.
+
+What it promises beyond the library, and why (fal-client 1.0.3):
+- One submit a run. The library sends the POST again when a connection breaks off after it, which can start, and bill,
+  a second job. Here it is sent once, on the library's own session.
+- Nothing left running. Whatever ends a run early (an interrupt, an error, a deadline, the end of the program) cancels
+  the job, once; also when the answer to the submit comes only later.
+- The key goes to fal's queue and token service and nowhere else. The library would take it to whatever host an answer
+  names, and to the storage behind its upload fallback.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fal_client.client
+import httpx
+from fal_client import Completed, FalClientHTTPError, Queued, StorageSettings, SyncClient, SyncRequestHandle
+
+from .errors import RemoteError, Stopped, plain
+from .fetch import MIB
+from .request import File
+from .watch import watch
+
+EXPIRY = 24 * 3600
+"""Seconds that fal keeps uploads and results, which anybody who knows their address can read."""
+INLINE_BYTES = 64 * 1024
+"""Up to this much in all, files travel as data URIs inside the request and are never public."""
+MAX_BYTES = 512 * MIB
+MAX_FILE_BYTES = 100 * MIB
+"""Above it the library splits the file and sends parts, with the token, to a host that an answer names."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_BAD_ANSWERS = 5
+"""In a row, before a job is given up."""
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds."""
+
+    queue: float = 30 * 60
+    """Waiting for a machine. fal is asked to drop the job after it, too."""
+    total: float = 2 * 3600
+    interval: float = 1.0
+    """Between status calls at first; up to five times as long later, since each is a line in ComfyUI's log."""
+    send: float = 60
+    """Silence of an upload or of the submit."""
+    call: float = 20
+    """Silence of a status, result or cancel call."""
+    cancel: float = 15
+    """Trying to cancel."""
+
+
+Report = Callable[[str, float], None]
+"""What is going on, as plain text, and how far it is, 0 to 1."""
+
+
+class Job:
+    """One run of one endpoint. `run` once, in the thread that may be interrupted.
+
+    `prepare()` makes the files in the working thread; `arguments(urls)` makes the request from where they ended up;
+    `finish(answer, stop)` turns the answer into the result.
+    """
+
+    def __init__(self, key: str, application: str, *, limits: Limits | None = None) -> None:
+        self.request_id: str | None = None
+        self._application = application
+        self._limits = limits or Limits()
+        self._secrets = tuple(secret for secret in (key, *key.split(":")) if len(secret) > 5)
+        self._lock = Lock()
+        self._stop = Event()
+        self._abandoned = False
+        self._settled = False  # completed, or its cancel is on the way: either way nothing more to cancel
+        self._cancel_by = 0.0
+        self._begun = time.monotonic()
+        self._extend_to_total()
+        self._reports: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._client = _Client(key, self._gate)
+
+    # --- the thread that may be interrupted
+
+    def run(
+        self,
+        prepare: Callable[[], Sequence[File]],
+        arguments: Callable[[list[str]], dict[str, Any]],
+        finish: Callable[[Any, Event], T],
+        *,
+        report: Report,
+        check: Callable[[], None],
+    ) -> T:
+        """Raises RemoteError, or whatever `check`, `report` or `prepare` raises. Leaves nothing running at fal."""
+
+        def attend() -> None:
+            check()
+            while not self._reports.empty():
+                report(*self._reports.get())
+            if time.monotonic() > self._deadline:
+                raise RemoteError(f"the fal.ai job {self._late} and was given up")
+
+        def work() -> T:
+            urls = self._deliver(prepare())
+            self._submit(arguments(urls))
+            answer = self._answer()
+            self._say("downloading the video", 0.8)
+            return finish(answer, self._stop)
+
+        atexit.register(self._cancel_now)
+        try:
+            return watch(work, attend, self._stop)
+        finally:
+            self.abandon()
+            atexit.unregister(self._cancel_now)
+
+    def abandon(self) -> None:
+        """Cancels the job if there is one that may still run. Does not wait for the answer."""
+        if self._claim_cancel():
+            # Not a daemon: the program does not end before the cancel is out, which is a matter of seconds.
+            Thread(target=self._cancel, name="amt-fal-cancel").start()
+
+    def _claim_cancel(self) -> bool:
+        with self._lock:
+            self._abandoned = True
+            if self.request_id is None or self._settled:
+                return False
+            self._settled = True
+            return True
+
+    def _cancel_now(self) -> None:
+        if self._claim_cancel():
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._cancel_by = time.monotonic() + self._limits.cancel
+        try:
+            self._handle.cancel()
+        except Exception as error:
+            log.warning("%s (job %s)", self._explain("cancelling the fal.ai job", error), self.request_id)
+        else:
+            log.info("fal.ai job %s cancelled; if it was running already, it may still be billed", self.request_id)
+
+    # --- the working thread
+
+    def _say(self, text: str, done: float) -> None:
+        self._reports.put((text, done))
+
+    def _gate(self, request: httpx.Request) -> None:
+        """Before each request that carries the key or a token, redirects and the library's repetitions included."""
+        if request.url.host not in _hosts():
+            raise RemoteError("fal.ai pointed to an unexpected host; the key was not sent there")
+        if request.method == "PUT":
+            if time.monotonic() > self._cancel_by:
+                raise Stopped
+        elif self._stop.is_set():
+            raise Stopped
+        patience = self._limits.send if request.method == "POST" else self._limits.call
+        # A write or a pool that hangs is a stall as well; connecting is bounded by the library for the queue's hosts.
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), patience)
+
+    def _deliver(self, files: Sequence[File]) -> list[str]:
+        """Where the endpoint finds each file: a data URI if they are small, else an upload that expires."""
+        sizes = [len(file.data) for file in files]
+        if sum(sizes) <= INLINE_BYTES:
+            return [f"data:{file.content_type};base64,{base64.b64encode(file.data).decode()}" for file in files]
+        for size, most in ((max(sizes), MAX_FILE_BYTES), (sum(sizes), MAX_BYTES)):
+            if size > most:
+                raise RemoteError(f"{size / MIB:.0f} MiB to upload: expected at most {most // MIB}. Nothing was sent")
+        urls: list[str] = []
+        for number, file in enumerate(files):
+            self._say(f"uploading {number + 1} of {len(files)}", 0.3 * number / len(files))
+            if self._stop.is_set():
+                raise Stopped
+            try:
+                url = self._client.upload(
+                    file.data,
+                    file.content_type,
+                    file.name,
+                    fallback_repository=[],  # the fallback hands the key to a storage host
+                    lifecycle=StorageSettings(expires_in=EXPIRY),
+                )
+            except Exception as error:
+                raise self._failure("uploading to fal.ai", error) from None
+            if not isinstance(url, str) or urlsplit(url).scheme != "https":
+                raise RemoteError("fal.ai took an upload but did not say where it is")
+            urls.append(url)
+        return urls
+
+    def _submit(self, arguments: dict[str, Any]) -> None:
+        """The one POST. What happens to it decides what the user is told about money."""
+        self._say("submitting", 0.3)
+        if self._stop.is_set():
+            raise Stopped
+        headers = {
+            "X-Fal-Request-Timeout": str(float(self._limits.queue)),
+            "X-Fal-Store-IO": "0",
+            "X-Fal-Object-Lifecycle-Preference": f'{{"expiration_duration_seconds": {EXPIRY}}}',
+        }
+        try:
+            # Not client.submit(), which repeats the POST.
+            response = self._client._client.post(
+                fal_client.client.QUEUE_URL_FORMAT + self._application,
+                json=arguments,
+                headers=headers,
+                follow_redirects=False,
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+            raise self._failure("submitting to fal.ai", error) from None
+        except httpx.RequestError as error:
+            raise RemoteError(
+                f"the connection broke off while the job was being submitted ({type(error).__name__}). fal.ai may have "
+                "accepted it; it was not sent again, because that could be paid twice. Look at the dashboard on "
+                "fal.ai, then run the workflow again"
+            ) from None
+        if not response.is_success:
+            raise RemoteError(f"submitting to fal.ai failed: {self._http_problem(response)}")
+        try:
+            request_id = response.json()["request_id"]
+            valid = _REQUEST_ID.fullmatch(request_id)
+        except (ValueError, KeyError, TypeError):
+            valid = None
+        if not valid:
+            raise RemoteError(
+                "fal.ai answered the submit with something unreadable. The job may be running all the same; it was "
+                "not sent again. Look at the dashboard on fal.ai"
+            )
+        with self._lock:
+            self.request_id = valid.group()
+            late = self._abandoned
+        log.info("fal.ai job %s submitted", self.request_id)
+        if late:
+            self._cancel_now()
+            raise Stopped
+        self._late = f"waited in the queue for more than {self._limits.queue / 60:g} minutes"
+        self._deadline = min(self._deadline, time.monotonic() + self._limits.queue)
+
+    def _extend_to_total(self) -> None:
+        self._late = f"did not finish within {self._limits.total / 60:g} minutes"
+        self._deadline = self._begun + self._limits.total
+
+    def _wait(self) -> Completed:
+        """Polls until the job is completed, well or not."""
+        seen: set[tuple[str, str]] = set()
+        polls = 0
+        while True:
+            status = self._patiently("asking fal.ai for the status", lambda: self._handle.status(with_logs=True))
+            if isinstance(status, Completed):
+                return status
+            if isinstance(status, Queued):
+                self._say(f"in the queue, {plain(status.position, limit=12)} ahead", 0.35)
+            else:
+                self._extend_to_total()
+                self._say(self._last_log(getattr(status, "logs", None), seen) or "running", 0.5)
+            polls += 1
+            if self._stop.wait(self._limits.interval * min(5, 1 + polls // 20)):
+                raise Stopped
+
+    def _answer(self) -> Any:
+        """The endpoint's answer, once the job is completed."""
+        status = self._wait()
+        with self._lock:
+            self._settled = True
+        self._extend_to_total()
+        self._say("fetching the result", 0.75)
+        answer = self._patiently("the fal.ai job", lambda: self._handle.get(interval=self._limits.interval))
+        if status.error:
+            raise RemoteError(f"the fal.ai job failed: {plain(status.error, secrets=self._secrets)}")
+        return answer
+
+    @cached_property
+    def _handle(self) -> SyncRequestHandle:
+        # Made from the id alone: the library would take status and cancel addresses as the answer gives them.
+        assert self.request_id is not None
+        return self._client.get_handle(self._application, self.request_id)
+
+    def _last_log(self, logs: object, seen: set[tuple[str, str]]) -> str:
+        """The newest line not shown before; lists grow or move between polls."""
+        newest = ""
+        for entry in logs if isinstance(logs, list) else ():
+            if isinstance(entry, dict) and entry.get("message"):
+                line = (str(entry.get("timestamp")), str(entry["message"]))
+                if line not in seen:
+                    seen.add(line)
+                    newest = plain(line[1], secrets=self._secrets, limit=200)
+        return newest
+
+    def _patiently(self, doing: str, call: Callable[[], T]) -> T:
+        """A call that starts nothing, so it may be repeated: a job that is paid for survives a few bad answers."""
+        for attempt in range(1, _BAD_ANSWERS + 1):
+            try:
+                return call()
+            except FalClientHTTPError as error:
+                if error.status_code < 500 or attempt == _BAD_ANSWERS:
+                    raise self._failure(doing, error) from None
+            except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+                if attempt == _BAD_ANSWERS:
+                    raise self._failure(doing, error) from None
+            if self._stop.wait(self._limits.interval):
+                raise Stopped
+        raise AssertionError
+
+    # --- words
+
+    def _failure(self, doing: str, error: Exception) -> RemoteError:
+        return error if isinstance(error, RemoteError) else RemoteError(self._explain(doing, error))
+
+    def _explain(self, doing: str, error: Exception) -> str:
+        response = getattr(error, "response", None)
+        kind = type(error).__name__  # the text of these can hold addresses and header values
+        if isinstance(response, httpx.Response):
+            reason = self._http_problem(response)
+        elif isinstance(error, httpx.TransportError):
+            reason = f"no connection, or it broke off ({kind}). Is the machine online?"
+        else:
+            reason = f"the answer was not understood ({kind})"
+        return f"{doing} failed: {reason}"
+
+    def _http_problem(self, response: httpx.Response) -> str:
+        """Status and the readable part of the body: `detail`, of a list only what is wrong and where."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        detail = body.get("detail") or body.get("error") or body.get("status") if isinstance(body, dict) else None
+        if isinstance(detail, list):
+            items = [item for item in detail if isinstance(item, dict)]
+            detail = "; ".join(f"{'.'.join(map(str, _list(item.get('loc'))))}: {item.get('msg')}" for item in items)
+        kind = body.get("error_type") if isinstance(body, dict) else None
+        parts = [f"HTTP {response.status_code}", kind or response.headers.get("x-fal-error-type"), detail]
+        text = ", ".join(plain(part, secrets=self._secrets) for part in parts if isinstance(part, (str, int)) and part)
+        hint = {
+            401: "Is the key in FAL_KEY right and still valid?",
+            402: "Is there credit left on the account?",
+            403: "May this key use the endpoint, and is there credit left on the account?",
+            429: "Too many requests at once; try again in a while",
+        }.get(response.status_code)
+        return f"{text}. {hint}" if hint else text
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _hosts() -> set[str]:
+    """Where key or token may go: the queue, and the CDN for uploads. The library adds the queue's backup domain."""
+    return {urlsplit(url).hostname or "" for url in (fal_client.client.QUEUE_URL_FORMAT, fal_client.client.CDN_URL)}
+
+
+class _Client(SyncClient):
+    """The library's client with `gate` before each of its requests but the one for an upload token."""
+
+    def __init__(self, key: str, gate: Callable[[httpx.Request], None]) -> None:
+        super().__init__(key=key)
+        self._client.event_hooks = {"request": [gate]}
+        self.__dict__["_gate"] = gate  # the class is frozen
+
+    @cached_property
+    def _uploads(self) -> httpx.Client:
+        client = super()._get_cdn_client()
+        client.event_hooks = {"request": [self.__dict__["_gate"]]}
+        return client
+
+    def _get_cdn_client(self) -> httpx.Client:
+        # One for all uploads: the library opens one each and closes none.
+        return self._uploads

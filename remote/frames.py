@@ -1,0 +1,144 @@
+"""Still images as bytes: from lines of text (URLs, data URIs) to pixels, and from pixels to PNG."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from threading import Event
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from .errors import RemoteError
+from .fetch import MIB, Resolve, Rules, check_url, fetch_all, system_resolve
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MAX_FRAMES = 1000
+MAX_PIXELS = 2**26
+"""Of one frame: 8192 x 8192."""
+MAX_TOTAL_PIXELS = 2**29
+"""Of all frames: 6 GiB as float32 RGB."""
+
+
+def url_rules(environment: Mapping[str, str] = os.environ) -> Rules:
+    """The rules for frames by URL. Only the machine's owner widens them, a workflow cannot."""
+    return Rules(private=environment.get("AMT_URLS", "").strip().lower() == "lan")
+
+
+def parse(text: str, rules: Rules) -> dict[str, str | bytes]:
+    """One frame a line, blank lines skipped: "line 1" and so on to the URL, or to the bytes of a data URI.
+
+    Raises:
+        RemoteError: names the line and what is wrong with it. Nothing has been asked for yet.
+    """
+    frames: dict[str, str | bytes] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        if line := raw.strip():
+            name = f"line {number}"
+            try:
+                frames[name] = _data_uri(line, rules) if line[:5].lower() == "data:" else str(check_url(line, rules))
+            except RemoteError as error:
+                raise RemoteError(f"{name}: {error}") from None
+    if not frames:
+        raise RemoteError("no frames: expected one https URL or base64 data URI a line")
+    if len(frames) > MAX_FRAMES:
+        raise RemoteError(f"{len(frames)} frames: expected at most {MAX_FRAMES}")
+    return frames
+
+
+def _data_uri(uri: str, rules: Rules) -> bytes:
+    head, comma, body = uri.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise RemoteError("expected a data URI of the form data:image/png;base64,...")
+    if len(body) > rules.max_bytes * 4 // 3 + 4:
+        raise RemoteError(f"larger than {rules.max_bytes // MIB} MiB")
+    try:
+        encoded = urllib.parse.unquote_to_bytes(body).rstrip(b"=")
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise RemoteError("the part after base64, is not base64: it may have been cut or wrapped") from None
+
+
+def collect(text: str, rules: Rules, *, stop: Event | None = None, resolve: Resolve = system_resolve) -> list[bytes]:
+    """The file of each line of `text`, in order, fetched where it is a URL. Raises RemoteError."""
+    frames = parse(text, rules)
+    urls = {name: frame for name, frame in frames.items() if isinstance(frame, str)}
+    fetched = iter(fetch_all(urls, rules, stop=stop, resolve=resolve) if urls else ())
+    return [frame if isinstance(frame, bytes) else next(fetched) for frame in frames.values()]
+
+
+def decode(files: Sequence[bytes]) -> torch.Tensor:
+    """The images as IMAGE [frames, height, width, 3], or 4 channels if any pixel of any of them is transparent.
+
+    What an image is, is judged by its bytes. The first picture of an animation counts. EXIF orientation is applied;
+    16-bit grey keeps its precision.
+
+    Raises:
+        RemoteError: not an image, broken, too many pixels, or not all of one size.
+    """
+    total = 0
+    for number, file in enumerate(files, 1):
+        with _open(number, file) as image:
+            width, height = image.size
+        total += width * height
+        if width * height > MAX_PIXELS or total > MAX_TOTAL_PIXELS:
+            raise RemoteError(
+                f"frame {number} is {width} x {height}: expected at most {MAX_PIXELS // 2**20} megapixels a frame "
+                f"and {MAX_TOTAL_PIXELS // 2**20} in all"
+            )
+    pixels = [_pixels(number, file) for number, file in enumerate(files, 1)]
+    height, width = pixels[0].shape[:2]
+    for number, frame in enumerate(pixels, 1):
+        if frame.shape[:2] != (height, width):
+            raise RemoteError(
+                f"frame {number} is {frame.shape[1]} x {frame.shape[0]}, frame 1 is {width} x {height}: "
+                "all frames must be of one size"
+            )
+    channels = max(frame.shape[2] for frame in pixels)
+    images = torch.ones((len(pixels), height, width, channels))
+    for image, frame in zip(images, pixels, strict=True):
+        values = torch.from_numpy(frame)
+        image[..., : frame.shape[2]] = values if values.dtype == torch.float32 else values.float() / 255
+    return images
+
+
+def _open(number: int, file: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(file), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise RemoteError(f"frame {number} has too many pixels") from None
+    except Exception as error:  # of many kinds, when the bytes are hostile
+        start = file[:256].lstrip().lower()
+        hint = " It looks like a web page." if start.startswith((b"<!doctype", b"<html", b"<?xml")) else ""
+        raise RemoteError(
+            f"frame {number} is not a PNG, JPEG, WebP or GIF image ({type(error).__name__}, {len(file)} bytes).{hint}"
+        ) from None
+
+
+def _pixels(number: int, file: bytes) -> np.ndarray:
+    """[height, width, 3 or 4] uint8, or float32 0..1 for 16-bit grey; 4 channels only where something shows through."""
+    with _open(number, file) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                grey = np.asarray(upright).astype(np.float32) / 65535
+                return np.repeat(grey[..., None], 3, axis=2)
+            if "transparency" in upright.info or "A" in upright.getbands():
+                rgba = np.array(upright.convert("RGBA"))
+                return rgba if (rgba[..., 3] < 255).any() else rgba[..., :3]
+            return np.array(upright.convert("RGB"))
+        except Exception as error:
+            raise RemoteError(f"frame {number} could not be decoded ({type(error).__name__}): cut or damaged") from None
+
+
+def png(frame: torch.Tensor) -> bytes:
+    """[height, width, channels >= 3] 0..1 to an 8-bit RGB PNG with nothing in it but the pixels."""
+    values = frame[..., :3].float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()

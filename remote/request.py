@@ -1,0 +1,54 @@
+"""What may be asked of the hosted endpoints. All of it is checked before a byte leaves the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .clip import MAX_IMAGE_BYTES, MAX_SIDE
+from .errors import RemoteError
+
+FRAMES_APP = "fal-ai/amt-interpolation/frame-interpolation"
+VIDEO_APP = "fal-ai/amt-interpolation"
+
+MAX_FRAMES = 500
+MAX_PASSES = 6
+MAX_FPS = 240
+
+
+@dataclass(frozen=True)
+class File:
+    name: str
+    content_type: str
+    data: bytes
+
+
+def frames_out(frames: int, passes: int) -> int:
+    """How many frames AMT makes of `frames`: each pass halves every gap."""
+    return (frames - 1) * 2**passes + 1
+
+
+def settings(output_fps: int, passes: int) -> dict[str, int]:
+    """The part of a request that both endpoints share. Checked here because ComfyUI does not check values that come
+    over a link against the widget's range."""
+    if not 1 <= output_fps <= MAX_FPS:
+        raise RemoteError(f"output_fps is {output_fps}: expected 1 to {MAX_FPS}")
+    if not 1 <= passes <= MAX_PASSES:
+        raise RemoteError(f"recursive_interpolation_passes is {passes}: expected 1 to {MAX_PASSES}")
+    return {"output_fps": output_fps, "recursive_interpolation_passes": passes}
+
+
+def check_frames(shape: Sequence[int], passes: int) -> None:
+    """`shape` is that of an IMAGE, [frames, height, width, channels]."""
+    frames, height, width, _ = shape
+    if not 2 <= frames <= MAX_FRAMES:
+        raise RemoteError(f"{frames} frame(s): expected 2 to {MAX_FRAMES}")
+    if max(width, height) > MAX_SIDE:
+        raise RemoteError(f"frames of {width} x {height}: expected sides of at most {MAX_SIDE}")
+    size = frames_out(frames, passes) * height * width * 12
+    if size > MAX_IMAGE_BYTES:
+        raise RemoteError(
+            f"{frames} frames and {passes} passes make {frames_out(frames, passes)} frames of {width} x {height}, "
+            f"{size / 2**30:.1f} GiB of images: expected at most {MAX_IMAGE_BYTES // 2**30}. Use fewer passes or "
+            "frames, or the node for videos"
+        )
