@@ -7,10 +7,10 @@ import os
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import images_to_video, interpolate, loader
+from . import images_to_video, interpolate, loader, show_motion
 from .example_images import place_examples
 
-FAMILIES = (loader, interpolate, images_to_video)
+FAMILIES = (loader, interpolate, images_to_video, show_motion)
 
 
 class AMTExtension(ComfyExtension):
