@@ -7,10 +7,10 @@ import os
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import fal, images_to_video, interpolate, load_frames, loader
+from . import fal, images_to_video, interpolate, load_frames, loader, show_motion
 from .example_images import place_examples
 
-FAMILIES = (loader, interpolate, images_to_video, load_frames, fal)
+FAMILIES = (loader, interpolate, images_to_video, show_motion, load_frames, fal)
 
 
 class AMTExtension(ComfyExtension):
