@@ -96,6 +96,29 @@ TEMPLATES = {
         "It works the other way round as well: models of *Load Frame Interpolation Model* (RIFE, FILM) go into "
         "*AMT Frame Interpolation*.",
     ),
+    "load_frames_to_video": Template(
+        "URLs to video",
+        "## Frames by URL to video\n\n"
+        "Press **Run**: the two pictures in the text become a smooth video.\n\n"
+        "**Change**\n"
+        "- the lines of *Load Frames (URL)*: one frame each, a hosted `https://` URL or a data URI "
+        "(`data:image/png;base64,...`), all of one size\n"
+        "- `recursive_interpolation_passes`: 4 makes 15 new frames between two images\n"
+        "- `output_fps`: frames a second\n\n"
+        "The same fields as fal.ai's hosted endpoint takes, so a program can queue it in the same way.",
+    ),
+    "fal_two_images_to_video": Template(
+        "on fal.ai, for a fee",
+        "## Two images to video, on fal.ai\n\n"
+        "**Run** sends the images to fal.ai, a paid service. It needs a key of yours in the environment variable "
+        '`FAL_KEY` where ComfyUI is started, and `pip install "fal-client>=1.0.3,<2"`.\n\n'
+        "**Change**\n"
+        "- the images, of one size; more of them: connect them to *Batch Images*, in order\n"
+        "- `recursive_interpolation_passes` and `output_fps`, as at the endpoint\n"
+        "- `ask_again`: equal inputs reuse the result and cost nothing; another number pays for a new one\n\n"
+        "*AMT Images to Video* does the same here, for nothing.",
+        result="two_images_to_video",
+    ),
 }
 
 NOTE_SIZE = (340, 330)

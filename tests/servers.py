@@ -22,8 +22,6 @@ from typing import Any, NoReturn
 import pytest
 from _comfyui_server import LocalServer, lay_base
 from _comfyui_setup import ROOT, ComfyUI, find_or_made
-from fal_stand_in import StandIn, stand_in
-from tiny_video import video_bytes
 
 PACK_FOLDER = "amt-frame-interpolation"
 VHS_FOLDER = "ComfyUI-VideoHelperSuite"
@@ -128,22 +126,6 @@ def comfy(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> ModuleT
         _missing(f"{sys.executable} cannot import ComfyUI ({error}); run pytest with {comfyui.python}")
     finally:
         sys.argv = arguments
-
-
-FAL_KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"
-
-
-@pytest.fixture(scope="session")
-def fal_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """fal.ai on loopback; it delivers a video of 9 frames of 64 x 48."""
-    with stand_in(tmp_path_factory.mktemp("fal"), video=video_bytes(9, 64, 48)) as service:
-        yield service
-
-
-@pytest.fixture(scope="session")
-def remote_server(fal_service: StandIn, start_server: ServerStarter) -> LocalServer:
-    """A server with a fal.ai key that takes `fal_service` for fal.ai, and may fetch frames from loopback."""
-    return start_server(env={**fal_service.environment, "FAL_KEY": FAL_KEY, "AMT_URLS": "lan"})
 
 
 # ---- a failing test shows what the servers that it used have written meanwhile
