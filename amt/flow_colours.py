@@ -76,11 +76,13 @@ class MotionPictures:
 def motion_pictures(motion: Motion, longest: float | None = None) -> MotionPictures:
     """Paints the motion of one pair of frames, with one picture for every flow field.
 
-    longest: see `flow_to_colours`; by default that of the longest flow, so that both flows are on one scale.
+    longest: see `flow_to_colours`; by default what 99% of the flows stay below, so that a few wild ones do not turn the
+    rest pale. Both flows are on one scale.
     """
     flows = torch.stack((motion.flow0[0], motion.flow1[0]))  # [2, F, 2, h, w]
     if longest is None:
-        longest = max(torch.linalg.vector_norm(flows, dim=2).nan_to_num(0, 0, 0).max().item(), 1e-3)
+        lengths = torch.linalg.vector_norm(flows, dim=2).nan_to_num(0, 0, 0).flatten()
+        longest = max(lengths.kthvalue(math.ceil(0.99 * lengths.numel())).values.item(), 1e-3)
     flow0, flow1 = flow_to_colours(flows, longest).movedim(2, -1)
     return MotionPictures(
         flow0=flow0,

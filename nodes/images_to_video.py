@@ -77,7 +77,7 @@ class AMTImagesToVideo(io.ComfyNode):
             for frame in engine.run(images, halvings(passes)):
                 writer.write(frame)
                 progress.frame(frame)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=progress.summary(interp_model, rate))
 
 
 NODES = [AMTImagesToVideo]

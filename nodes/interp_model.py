@@ -30,9 +30,11 @@ MOST_PAIRS = 8
 class AMTModel(nn.Module):
     """An AMT network as core's interpolation node wants it. Core's frames are [b, 3, h, w], 0..1."""
 
-    def __init__(self, network: AMT) -> None:
+    def __init__(self, network: AMT, name: str | None = None) -> None:
         super().__init__()
         self.network = network
+        self.name = name
+        """The checkpoint's file name, for people."""
 
     def get_dtype(self) -> torch.dtype:
         return self.network.dtype
@@ -88,6 +90,15 @@ class _CoreInterpolator:
             cache = {"img0": self._model.extract_features(pair[0]), "img1": self._model.extract_features(pair[1])}
             made.append(self._model(*pair, timestep=plane, cache=cache))
         return torch.cat(made).float().clamp(0, 1)
+
+
+def describe(patcher: Any) -> str:
+    """The model, its device and its precision in a few words."""
+    model = patcher.model
+    name = (model.name or model.network.config.name) if isinstance(model, AMTModel) else type(model).__name__
+    precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    dtype = model.get_dtype()
+    return f"{name} on {patcher.load_device}, {precision.get(dtype, str(dtype))}"
 
 
 def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:

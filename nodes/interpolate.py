@@ -12,7 +12,7 @@ from torch import Tensor
 from ..amt.timeline import MOST_PASSES, frame_count, halvings
 from .checks import check_images, check_passes, check_result_fits
 from .interp_model import InterpModel, open_engine
-from .progress import Progress
+from .progress import Progress, show_text
 
 
 class AMTInterpolate(io.ComfyNode):
@@ -50,7 +50,8 @@ class AMTInterpolate(io.ComfyNode):
         images = check_images(images)
         passes = check_passes(recursive_interpolation_passes)
         if len(images) == 1 or passes == 0:
-            return io.NodeOutput(images, 2**passes)
+            text = "One frame: nothing to make." if len(images) == 1 else "No passes: the images as they came."
+            return io.NodeOutput(images, 2**passes, ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, passes, device)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
@@ -60,7 +61,7 @@ class AMTInterpolate(io.ComfyNode):
         for index, frame in enumerate(engine.run(images, halvings(passes))):
             result[index] = frame
             progress.frame(frame)
-        return io.NodeOutput(result, 2**passes)
+        return io.NodeOutput(result, 2**passes, ui=progress.summary(interp_model))
 
 
 def passes_input() -> io.Int.Input:

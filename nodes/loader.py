@@ -55,7 +55,7 @@ class AMTModelLoader(io.ComfyNode):
         path = _download(found) if isinstance(found, Record) else found
         network = load_checkpoint(path).network
         patcher = comfy.model_patcher.CoreModelPatcher(
-            AMTModel(network.to(dtype)), load_device=device, offload_device=mm.unet_offload_device()
+            AMTModel(network.to(dtype), model_name), load_device=device, offload_device=mm.unet_offload_device()
         )
         return io.NodeOutput(patcher)
 

@@ -1,36 +1,85 @@
-"""Progress by frame, with a small picture of the newest one."""
+"""What a node shows while it works, and of what it made: progress, a small picture, and a line of text."""
 
 from __future__ import annotations
 
 import time
+from fractions import Fraction
+from typing import Any
 
 import comfy.utils
 import numpy as np
+from comfy_api.latest import ui
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
+
+from .interp_model import describe
 
 PREVIEW_SIDE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
 
 
 class Progress:
-    """Call `frame` for every frame of the result."""
+    """Call `frame` for every frame of the result, then `summary`."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
+        self._size = (0, 0)
         self._bar = comfy.utils.ProgressBar(total)
-        self._last_preview = 0.0
+        self._start = self._last_preview = time.monotonic()
 
     def frame(self, frame: Tensor) -> None:
         """frame: [h, w, c], 0..1."""
         self._done += 1
+        self._size = (frame.shape[0], frame.shape[1])
         preview = None
         now = time.monotonic()
         if now - self._last_preview >= SECONDS_BETWEEN_PREVIEWS:
             self._last_preview = now
             preview = ("JPEG", _picture(frame), PREVIEW_SIDE)
+            seconds = now - self._start
+            left = seconds / self._done * (self._total - self._done)
+            _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
         self._bar.update_absolute(self._done, self._total, preview)
+
+    def summary(self, interp_model: Any, rate: Fraction | None = None) -> ui.PreviewText:
+        """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history."""
+        height, width = self._size
+        facts = f"{width} x {height}"
+        if rate is not None:
+            facts += f", {float(rate):g} fps, {_time(float(self._done / rate))} long"
+        frames = "1 frame" if self._done == 1 else f"{self._done} frames"
+        took = _time(time.monotonic() - self._start)
+        # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.
+        return show_text(f"{frames} in {took}: {facts}.\n{describe(interp_model)}.")
+
+
+def show_text(text: str) -> ui.PreviewText:
+    """Shows a text on the node that runs. Returns it as the node's `ui` output, which the API's history has too."""
+    _show(text)
+    return ui.PreviewText(text)
+
+
+def _show(text: str) -> None:
+    context = get_executing_context()
+    if context is None:  # not run by a server
+        return
+    from server import PromptServer  # ComfyUI's; imported here because tests run nodes without one
+
+    server = PromptServer.instance
+    if server.client_id is not None:  # without one it would go to everybody's node of this id
+        server.send_progress_text(text, context.node_id, server.client_id)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _picture(frame: Tensor) -> Image.Image:

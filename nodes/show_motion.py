@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import comfy.utils
@@ -42,8 +43,8 @@ class AMTShowMotion(io.ComfyNode):
                     min=0,
                     max=10000,
                     step=1,
-                    tooltip="Pixels of motion that are painted in full colour. 0: those of the longest motion "
-                    "between the two frames.",
+                    tooltip="Pixels of motion that are painted in full colour. 0: as many as 99% of the pixels "
+                    "stay below.",
                 ),
             ],
             outputs=[
@@ -62,9 +63,7 @@ class AMTShowMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, interp_model: Any, images: Tensor, fields: str = "mean", longest_flow: float = 0
-    ) -> io.NodeOutput:
+    def execute(cls, interp_model: Any, images: Tensor, fields: str = "mean", longest_flow: float = 0) -> io.NodeOutput:
         images = check_images(images)[..., :3]
         if len(images) < 2:
             raise ValueError("images: expected at least two frames, got one. Put two together with Batch Images.")
@@ -80,7 +79,7 @@ class AMTShowMotion(io.ComfyNode):
             )
         bar = comfy.utils.ProgressBar(len(images) - 1)
         shown: list[MotionPictures] = []
-        for frame0, frame1 in zip(images, images[1:], strict=False):
+        for frame0, frame1 in pairwise(images):
             engine.before_call()
             motion = _motion(engine.network, frame0, frame1, engine.device)
             if fields == "mean":
