@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .padding import Padding
+from .sources import Gap, Source, moving
 from .timeline import dyadic
 
 HALF = Fraction(1, 2)
@@ -78,13 +79,17 @@ class Engine:
     """Called after memory ran out, before the next try."""
 
     def run(self, frames: Iterable[Tensor], positions: Iterable[Fraction]) -> Iterator[Tensor]:
-        """Yields the frame at each position, in order.
+        """Yields the frame at each position, in order, taking all gaps for motion; see `fill`."""
+        return self.fill(moving(frames), positions)
 
-        frames: [h, w, c] float, 0..1, c >= 3, all of one size; taken no earlier than needed.
-        positions: ascending, from 0; those behind the last frame are left out.
+    def fill(self, sources: Iterable[Source], positions: Iterable[Fraction]) -> Iterator[Tensor]:
+        """Yields the frame at each position, in order. In a gap that is no motion, the nearer frame is held.
+
+        sources: frames [h, w, c], float 0..1 or uint8, c >= 3, all of one size; taken no earlier than needed.
+        positions: ascending, from 0; those behind the last source are left out.
         A position that is a source frame yields that very tensor; others yield new ones, float32, on the CPU.
         """
-        for frame in self._fill(self._items(frames, iter(positions))):
+        for frame in self._fill(self._items(sources, iter(positions))):
             if frame.source is not None:
                 yield frame.source
             else:
@@ -97,38 +102,46 @@ class Engine:
         for frame in self._fill(self._requests(gap)):
             yield frame.padded
 
-    def _items(self, frames: Iterable[Tensor], positions: Iterator[Fraction]) -> Iterator[_Frame | _Gap]:
+    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Gap]:
         """Source frames to show and gaps to fill, in the output's order."""
         position = next(positions, None)
-        previous = None
-        for index, source in enumerate(frames):
+        last = None
+        for source in sources:
             if position is None:
                 return
-            frame = _Frame(self._prepare(source), (source.shape[0], source.shape[1]), source)
-            if previous is not None:
-                times = []
-                while position is not None and position < index:
-                    times.append(position - (index - 1))
+            frame = self._prepare(source.frame)
+            if last is not None:
+                start, frame0 = last
+                times: list[Fraction] = []
+                while position is not None and position < source.index:
+                    times.append((position - start) / (source.index - start))
                     position = next(positions, None)
-                yield from self._requests(_Gap(previous, frame, tuple(times)))
-            while position == index:
+                if source.gap is Gap.MOTION:
+                    yield from self._requests(_Gap(frame0, frame, tuple(times)))
+                else:
+                    yield from (frame0 if time <= HALF else frame for time in times)
+            while position == source.index:
                 yield frame
                 position = next(positions, None)
-            previous = frame
+            last = source.index, frame
 
-    def _prepare(self, source: Tensor) -> Tensor:
-        frame = source.to(self.device, torch.float32).permute(2, 0, 1)[None]
-        return self.network.padding.pad(frame).contiguous()
+    def _prepare(self, source: Tensor) -> _Frame:
+        frame = source.to(self.device).permute(2, 0, 1)[None]
+        frame = frame.float() if source.is_floating_point() else frame.float() / 255
+        return _Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
 
-    def _requests(self, gap: _Gap) -> Iterator[_Gap]:
+    def _requests(self, gap: _Gap) -> Iterator[_Frame | _Gap]:
         """The gap in the form that the network can be asked in."""
-        if not gap.times:
-            return
         if self.network.any_time:
             for time in gap.times:
                 yield _Gap(gap.frame0, gap.frame1, (time,))
-        else:
-            yield _Gap(gap.frame0, gap.frame1, tuple(dyadic(time) for time in gap.times))
+            return
+        times = [dyadic(time) for time in gap.times]
+        inner = tuple(time for time in times if 0 < time < 1)
+        yield from [gap.frame0] * times.count(Fraction(0))
+        if inner:
+            yield _Gap(gap.frame0, gap.frame1, inner)
+        yield from [gap.frame1] * times.count(Fraction(1))
 
     def _fill(self, items: Iterable[_Frame | _Gap]) -> Iterator[_Frame]:
         """Puts frames in the place of gaps: halves up to `batch` gaps at once, then the halves of those, depth first.

@@ -5,19 +5,80 @@ A position is a time counted in source frames: 3 is source frame 3 itself, 3 + 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import count
+from typing import Literal, NamedTuple
 
 MOST_PASSES = 8
+
+End = Literal["stop", "hold", "loop"]
+"""What follows the last source frame: nothing; that frame again, for as long as it was shown; the way to the first."""
 
 TOLERANCE = Fraction(1, 128)
 """How far, in source frames, a dyadic time may be from the one that is wanted."""
 
 
-def frame_count(frames: int, passes: int) -> int:
+class Span(NamedTuple):
+    """When a source frame is shown: each begins where the one before it ends."""
+
+    start: Fraction
+    end: Fraction
+
+
+class Instant(NamedTuple):
+    """A frame of the output."""
+
+    position: Fraction
+    time: Fraction
+    """When it is shown; in the unit of the spans, from 0."""
+
+
+def frame_count(frames: int, passes: int, end: End = "stop") -> int:
     """How many frames `frames` frames become when every gap is halved `passes` times."""
-    return (frames - 1) * 2**passes + 1 if frames > 0 else 0
+    last = 0 if end == "stop" else 2**passes
+    return (frames - 1) * 2**passes + max(last, 1) if frames > 0 else 0
+
+
+def evenly(frames: int) -> Iterator[Span]:
+    """The spans of frames at a constant rate, counted in frames."""
+    return (Span(Fraction(i), Fraction(i + 1)) for i in range(frames))
+
+
+def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> Iterator[Instant]:
+    """Every gap halved `passes` times, and all of it shown `stretch` times as long."""
+    parts = 2**passes
+    first = None
+    for index, (span, is_last) in enumerate(_with_last(spans)):
+        first = span.start if first is None else first
+        for k in range(1 if is_last and end == "stop" else parts):
+            share = Fraction(k, parts)
+            time = span.start - first + (span.end - span.start) * share
+            yield Instant(index + share, time * stretch)
+
+
+def resampled(spans: Iterable[Span], rate: Fraction, end: End) -> Iterator[Instant]:
+    """Frames 1 / `rate` apart, in the spans' unit, whatever the rate of the source."""
+    first, shown = None, 0
+    for index, (span, is_last) in enumerate(_with_last(spans)):
+        first = span.start if first is None else first
+        while (time := shown / rate) + first < span.end:
+            share = (time + first - span.start) / (span.end - span.start)
+            if is_last and end == "stop" and share > 0:
+                return
+            yield Instant(index + share, time)
+            shown += 1
+
+
+def _with_last(spans: Iterable[Span]) -> Iterator[tuple[Span, bool]]:
+    """Each span, and whether it is the last."""
+    previous = None
+    for span in spans:
+        if previous is not None:
+            yield previous, False
+        previous = span
+    if previous is not None:
+        yield previous, True
 
 
 def halvings(passes: int) -> Iterator[Fraction]:
@@ -28,18 +89,16 @@ def halvings(passes: int) -> Iterator[Fraction]:
 def dyadic(time: Fraction, tolerance: Fraction = TOLERANCE) -> Fraction:
     """`time` itself where it is k / 2^n, else such a time within `tolerance` with the smallest n; 0 < time < 1.
 
-    Networks that were trained for the middle alone reach such a time by n halvings.
+    Networks that were trained for the middle alone reach such a time by n halvings; 0 and 1, the given frames, by none.
     """
     if not 0 < time < 1:
         raise ValueError(f"expected a time strictly between 0 and 1, got {time}")
     if time.denominator.bit_count() == 1:
         return time
     parts = 1
-    while True:
+    while abs((nearest := Fraction(round(time * parts), parts)) - time) > tolerance:
         parts *= 2
-        nearest = Fraction(min(max(round(time * parts), 1), parts - 1), parts)
-        if abs(nearest - time) <= tolerance:
-            return nearest
+    return nearest
 
 
 NTSC = Fraction(1000, 1001)
