@@ -12,10 +12,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-BYTES = {"cpu": 16 * 2**20}
-"""How large a band of the widest activation may be, by type of device."""
-BYTES_ELSEWHERE = 256 * 2**20
-"""A GPU wants more at once, and its allocator keeps memory."""
+
+def suitable_band_bytes(device: torch.device) -> int:
+    """How large a band of the widest activation should be."""
+    # A GPU wants much work at once, and its allocator keeps memory.
+    return 16 * 2**20 if device.type == "cpu" else 256 * 2**20
 
 
 def in_bands(
@@ -23,29 +24,30 @@ def in_bands(
     rows: int,
     *,
     row_bytes: int,
+    band_bytes: int,
     halo: int,
     scale: int,
-    device: torch.device,
 ) -> tuple[Tensor, ...]:
     """What `compute(slice(0, rows))` gives, computed in bands where rows are many.
 
     compute: gives [b, c, scale * n, w] tensors for n of the rows; what it gives near the ends of those is not used,
     except at the ends of all rows.
-    row_bytes: of a row of the widest activation. halo: how many rows further a row of the result sees.
+    row_bytes: of a row of the widest activation. band_bytes: how large that activation may be in a band, unless it
+    takes more to keep the work on halos small. halo: how many rows further a row of the result sees.
     """
     parts = []
-    for start, stop in pairwise(_edges(rows, row_bytes, halo, device)):
+    for start, stop in pairwise(_edges(rows, row_bytes, band_bytes, halo)):
         first, last = max(0, start - halo), min(rows, stop + halo)
         inner = slice((start - first) * scale, (stop - first) * scale)
         parts.append([part[:, :, inner] for part in compute(slice(first, last))])
     return tuple(part[0] if len(part) == 1 else torch.cat(part, dim=2) for part in zip(*parts, strict=True))
 
 
-def _edges(rows: int, row_bytes: int, halo: int, device: torch.device) -> list[int]:
+def _edges(rows: int, row_bytes: int, band_bytes: int, halo: int) -> list[int]:
     # Gradients need every activation anyway.
     if torch.is_grad_enabled():
         return [0, rows]
     # Bands of less than 8 halos would spend over a fifth of the work on halos.
-    wanted = max(BYTES.get(device.type, BYTES_ELSEWHERE) // row_bytes, 8 * halo)
+    wanted = max(band_bytes // row_bytes, 8 * halo)
     count = max(1, round(rows / wanted))
     return [rows * i // count for i in range(count + 1)]

@@ -193,7 +193,6 @@ class _Target:
         maps [tiles] which map a tile looks into, box: how far from the origin the windows reach.
         Returns [tiles, pixels, 8, 8], x first.
         """
-        tiles, pixels, channels = source.shape
         device = source.device
         # Not beyond the far borders; the windows are inside them, and so stay inside the box.
         limit = torch.tensor((self._width - box, self._height - box), device=device)
@@ -202,7 +201,7 @@ class _Target:
         step = torch.arange(box, device=device)
         start = (maps * self._width + origin[:, 0]) * self._height + origin[:, 1]
         inside = (start[:, None, None] + step[:, None] * self._height + step).flatten()
-        boxes = self._pixels.index_select(0, inside).view(tiles, box * box, channels)
+        boxes = self._pixels.index_select(0, inside).view(len(source), box * box, self._channels)
         products = source @ boxes.mT
         step = torch.arange(WINDOW + 1, device=device)
         offset = first - origin[:, None]

@@ -14,13 +14,13 @@ Block = Callable[[int, int, int], nn.Module]
 
 def normalise(x: Tensor) -> Tensor:
     """Instance norm: every channel of every sample gets mean 0 and variance 1."""
-    if x.device.type != "cpu" or torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         return functional.instance_norm(x)
     # The same in place, and in parts that caches hold: a quarter of the time on a CPU.
     x = x.sub_(x.mean(dim=(2, 3), keepdim=True))
-    squares = sum(part.square().sum(dim=(2, 3), keepdim=True) for part in x.split(32, dim=2))
-    variance = squares / (x.shape[2] * x.shape[3])
-    return x.mul_((variance + 1e-5).rsqrt())
+    squares = [part.float().square().sum(dim=(2, 3), keepdim=True) for part in x.split(32, dim=2)]
+    variance = torch.stack(squares).sum(dim=0) / (x.shape[2] * x.shape[3])
+    return x.mul_((variance + 1e-5).rsqrt().to(x.dtype))
 
 
 class _ResidualBlock(nn.Module):

@@ -21,7 +21,7 @@ def warp(image: Tensor, flow: Tensor, top: int = 0) -> Tensor:
     image's dtype.
     """
     height, width = image.shape[-2:]
-    position = pixel_grid(*flow.shape[-2:], flow.device) + flow
+    position = pixel_grid(flow.shape[2], flow.shape[3], flow.device) + flow
     # Positions are clamped here, not by padding_mode="border", which Apple's MPS backend does not have.
     x = position[:, 0].clamp(0, width - 1) * (2 / max(width - 1, 1)) - 1
     y = (position[:, 1] + top).clamp(0, height - 1) * (2 / max(height - 1, 1)) - 1

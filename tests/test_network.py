@@ -59,7 +59,7 @@ def watch(network: AMT, seen: dict[str, Tensor]) -> list[torch.utils.hooks.Remov
     """Records what the specification names: it enters or leaves the network's named parts."""
 
     def features(_module: object, _inputs: object, output: Tensor) -> None:
-        seen["fmap0"], seen["fmap1"] = output.chunk(2)
+        seen["fmap1" if "fmap0" in seen and "fmap1" not in seen else "fmap0"] = output
 
     def context(_module: object, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
         frame = 1 if "context0_1" in seen else 0  # frame 0 goes first
