@@ -45,6 +45,7 @@ def _settings(passes: int) -> list[io.Input]:
             min=0,
             max=2**31 - 1,
             optional=True,
+            advanced=True,
             tooltip="Equal inputs reuse the result that ComfyUI still holds and cost nothing. Change this number to "
             "pay for a new one. It is not sent.",
         ),

@@ -14,7 +14,7 @@ from ..amt.timeline import exact_rate, frame_count, halvings
 from ..video.encode import VideoWriter
 from .checks import check_images, check_passes
 from .interp_model import InterpModel, open_engine
-from .interpolate import passes_input
+from .interpolate import SEARCH_ALIASES, passes_input
 from .progress import Progress
 
 
@@ -26,17 +26,7 @@ class AMTImagesToVideo(io.ComfyNode):
             display_name="AMT Images to Video",
             category="video/AMT",
             description="Makes a smooth video from a few images, without holding all of its frames in memory.",
-            search_aliases=[
-                "amt",
-                "rife",
-                "film",
-                "vfi",
-                "keyframes",
-                "morph",
-                "tween",
-                "smooth",
-                "interpolate frames",
-            ],
+            search_aliases=[*SEARCH_ALIASES, "keyframes", "morph"],
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
                 io.Image.Input("images", tooltip="The keyframes, in order. Alpha is left out: the video has none."),

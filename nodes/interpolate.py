@@ -14,6 +14,9 @@ from .checks import check_images, check_passes, check_result_fits
 from .interp_model import InterpModel, open_engine
 from .progress import Progress, show_text
 
+SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
+"""What people type who look for frame interpolation."""
+
 
 class AMTInterpolate(io.ComfyNode):
     @classmethod
@@ -22,18 +25,9 @@ class AMTInterpolate(io.ComfyNode):
             node_id="AMTInterpolate",
             display_name="AMT Frame Interpolation",
             category="video/AMT",
-            description="Makes frames between the frames of an image batch. The given frames stay as they are.",
-            search_aliases=[
-                "amt",
-                "rife",
-                "film",
-                "vfi",
-                "slow motion",
-                "smooth",
-                "interpolate frames",
-                "fps",
-                "tween",
-            ],
+            description="Makes frames between the frames of an image batch: smoother, or slow motion. "
+            "The given frames stay as they are.",
+            search_aliases=SEARCH_ALIASES,
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
                 io.Image.Input("images", tooltip="At least two frames, in order. RGBA keeps its alpha."),
@@ -70,6 +64,7 @@ def passes_input() -> io.Int.Input:
         default=4,
         min=0,
         max=MOST_PASSES,
+        display_mode=io.NumberDisplay.slider,
         tooltip="Each pass puts a frame into the middle of every gap: "
         "1 makes twice as many frames, 2 makes 4 times as many, 4 makes 16 times as many.",
     )

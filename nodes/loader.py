@@ -28,7 +28,7 @@ class AMTModelLoader(io.ComfyNode):
             display_name="Load AMT Model",
             category="video/AMT",
             description="Loads an AMT frame-interpolation model, downloading a known one where it is missing.",
-            search_aliases=["amt", "frame interpolation", "vfi", "interpolation model"],
+            search_aliases=["amt", "rife", "film", "vfi", "frame interpolation", "interpolation model"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -41,6 +41,7 @@ class AMTModelLoader(io.ComfyNode):
                     options=["auto", *PRECISIONS],
                     default="auto",
                     optional=True,
+                    advanced=True,
                     tooltip="auto: half precision where the device is good at it. fp32: exact everywhere.",
                 ),
             ],

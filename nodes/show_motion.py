@@ -43,6 +43,7 @@ class AMTShowMotion(io.ComfyNode):
                     min=0,
                     max=10000,
                     step=1,
+                    advanced=True,
                     tooltip="Pixels of motion that are painted in full colour. 0: as many as 99% of the pixels "
                     "stay below.",
                 ),

@@ -1,0 +1,86 @@
+"""Makes the pictures of the help pages (web/docs/images) from the demo pictures and the bundled weights.
+
+  python scripts/make_pictures.py
+
+Needs torch and Pillow, and no ComfyUI.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import _pack  # noqa: F401  (makes the pack importable)
+import numpy as np
+import torch
+from _pack import ROOT
+from amt_frame_interpolation.amt.engine import Engine
+from amt_frame_interpolation.amt.flow_colours import flow_to_colours, motion_pictures
+from amt_frame_interpolation.amt.network import AMT, Motion
+from amt_frame_interpolation.amt.timeline import halvings
+from amt_frame_interpolation.models.catalogue import BUNDLED, BUNDLED_FOLDER
+from amt_frame_interpolation.models.loading import load_checkpoint
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+TARGET = ROOT / "web" / "docs" / "images"
+SIDE = 200
+GAP = 4
+LABEL = 26
+
+
+def read(name: str) -> Tensor:
+    """[h, w, 3], 0..1."""
+    return torch.from_numpy(np.array(Image.open(ROOT / "media" / name).convert("RGB"))).float() / 255
+
+
+def row(frames: list[tuple[str, Tensor]]) -> Image.Image:
+    """Pictures [h, w, 3] beside each other, each with its label."""
+    picture = Image.new("RGB", (len(frames) * (SIDE + GAP) - GAP, SIDE + LABEL), (24, 26, 32))
+    draw = ImageDraw.Draw(picture)
+    for index, (label, frame) in enumerate(frames):
+        x = index * (SIDE + GAP)
+        tile = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy())
+        picture.paste(tile.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, 0))
+        place = (x + SIDE / 2, SIDE + LABEL / 2)
+        draw.text(place, label, font=ImageFont.load_default(15), fill=(230, 233, 240), anchor="mm")
+    return picture
+
+
+def wheel() -> Tensor:
+    """The colours of all flows of up to a length: [h, w, 3]."""
+    steps = torch.linspace(-1, 1, 2 * SIDE)
+    flow = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))
+    inside = torch.hypot(*flow) <= 1
+    background = torch.tensor([24, 26, 32])[:, None, None] / 255
+    return torch.where(inside, flow_to_colours(flow, 1), background).movedim(0, -1)
+
+
+def motion(network: AMT, frame0: Tensor, frame1: Tensor) -> Motion:
+    pair = network.padding.pad(torch.stack((frame0, frame1)).movedim(-1, 1))
+    pair = pair - pair.mean()
+    found = network.motion(pair[:1], pair[1:], torch.tensor([0.5]))
+    parts = (network.padding.crop(part, frame0.shape[:2]) for part in vars(found).values())
+    return Motion(*(part.mean(dim=1, keepdim=True) for part in parts))
+
+
+def save(picture: Image.Image, name: str) -> None:
+    TARGET.mkdir(parents=True, exist_ok=True)
+    path = TARGET / name
+    picture.save(path, quality=85, optimize=True)
+    print(Path(path).relative_to(ROOT))
+
+
+@torch.inference_mode()
+def main() -> None:
+    network = load_checkpoint(BUNDLED_FOLDER / BUNDLED.name).network.eval()
+    first, last = read("amt_demo_a.png"), read("amt_demo_b.png")
+    frames = list(Engine(network, torch.device("cpu")).run([first, last], halvings(2)))
+    labels = ("given", "made", "made", "made", "given")
+    save(row(list(zip(labels, frames, strict=True))), "interpolation.jpg")
+    shown = motion_pictures(motion(network, first, last))
+    names = ("flow0", "flow1", "mask", "residual")
+    save(row([*((name, getattr(shown, name)[0]) for name in names), ("colours of the flow", wheel())]), "motion.jpg")
+
+
+if __name__ == "__main__":
+    main()
