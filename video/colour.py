@@ -23,7 +23,7 @@ _SWSCALE_DEFAULT = 5
 
 @dataclass(frozen=True)
 class Colour:
-    """Code points of H.273 (ISO/IEC 23091-2); numbers, as PyAV names only some of them, and which depends on its version."""
+    """Code points of H.273 (ISO/IEC 23091-2). Numbers: PyAV names only some, and which depends on its version."""
 
     matrix: int
     primaries: int
