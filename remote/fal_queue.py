@@ -116,6 +116,7 @@ class Job:
             urls = self._deliver(prepare())
             self._submit(arguments(urls))
             answer = self._answer()
+            self._client.close()
             self._say("downloading the video", 0.8)
             return finish(answer, self._stop)
 
@@ -372,6 +373,11 @@ class _Client(SyncClient):
         client = super()._get_cdn_client()
         client.event_hooks = {"request": [self.__dict__["_gate"]]}
         return client
+
+    def close(self) -> None:
+        self._client.close()
+        if "_uploads" in self.__dict__:
+            self._uploads.close()
 
     def _get_cdn_client(self) -> httpx.Client:
         # One for all uploads: the library opens one each and closes none.

@@ -41,7 +41,10 @@ class Request:
 
 @dataclass
 class Fault:
-    """Played instead of the ordinary answer, `times` times. `before` fails the request before it is carried out."""
+    """Played instead of the ordinary answer, `times` times. `before` fails the request before it is carried out.
+
+    `until` holds the answer back until it is set, for 20 seconds at most; then `outlasted` says so.
+    """
 
     method: str
     url: str
@@ -52,6 +55,8 @@ class Fault:
     delay: float = 0
     drop: bool = False
     before: bool = False
+    until: threading.Event | None = None
+    outlasted: bool = False
 
 
 @dataclass
@@ -92,9 +97,14 @@ class StandIn:
         self.connected: list[str] = []
         self.unreachable: set[str] = set()
 
-    def fault(self, method: str, url: str, **how: Any) -> None:
+    def fault(self, method: str, url: str, **how: Any) -> Fault:
         """`url` is a pattern for host and path, as in r"queue.fal.run/.*/status"."""
         self.faults.append(Fault(method, url, **how))
+        return self.faults[-1]
+
+    def hold(self, method: str, url: str, **how: Any) -> Fault:
+        """Like `fault`, for an answer that does not come before `until` is set."""
+        return self.fault(method, url, until=threading.Event(), **how)
 
     def made(self, method: str, url: str) -> list[Request]:
         return [r for r in self.requests if r.method == method and re.fullmatch(url, r.host + r.path)]
@@ -223,6 +233,8 @@ def stand_in(folder: Path, video: bytes = b"") -> Iterator[StandIn]:
                 status, extra, content = (200, {}, b"") if skip else service.answer(request)
             if fault:
                 time.sleep(fault.delay)
+                if fault.until and not fault.until.wait(20):
+                    fault.outlasted = True
                 if fault.drop:
                     self.close_connection = True
                     self.connection.close()

@@ -19,7 +19,7 @@ from amt_frame_interpolation.remote.credentials import read_key
 from amt_frame_interpolation.remote.errors import RemoteError, plain
 from amt_frame_interpolation.remote.fetch import check_url
 from fal_stand_in import StandIn, stand_in
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_video import video_bytes
 
@@ -309,6 +309,7 @@ def test_the_copy_for_the_upload_holds_the_picture_alone() -> None:
 _text = st.text(st.characters(exclude_characters="/;"))
 
 
+@settings(deadline=None)
 @given(_text, _text)
 def test_text_from_the_other_side_is_one_short_line_without_addresses(before: str, after: str) -> None:
     nasty = f"{before} https://x.example/?token=1 DATA:image/png;base64,AAAA wss://y/z {KEY} <b> {after}"

@@ -20,7 +20,7 @@ import aiohappyeyeballs
 import pytest
 from amt_frame_interpolation.remote.errors import RemoteError
 from amt_frame_interpolation.remote.fetch import Rules, check_address, check_url, fetch_all
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Authority, serve
 
@@ -254,6 +254,7 @@ def test_the_owner_can_open_the_local_network_but_not_the_clouds_credentials() -
     check_url("http://192.168.1.1:8000/a.png", lan)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
 def test_no_address_passes_that_the_standard_library_calls_private(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
@@ -268,6 +269,7 @@ def test_no_address_passes_that_the_standard_library_calls_private(
     assert not address.is_multicast
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_wrapping_an_address_in_ipv6_changes_nothing(address: ipaddress.IPv4Address) -> None:
     def passes(text: str) -> bool:
@@ -284,6 +286,7 @@ def test_wrapping_an_address_in_ipv6_changes_nothing(address: ipaddress.IPv4Addr
     assert passes(str(ipaddress.IPv6Address((0x2002 << 112) | (number << 80)))) <= passes(str(address))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_url_or_a_clear_error(text: str) -> None:
     for candidate in (text, "https://" + text):

