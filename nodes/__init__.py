@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from . import fal, images_to_video, interpolate, load_frames, loader, show_motion
 from .example_images import place_examples
 
-FAMILIES = (loader, interpolate, images_to_video, show_motion, load_frames, fal)
+FAMILIES = ("loader", "interpolate", "images_to_video", "show_motion", "load_frames", "fal")
 
 
 class AMTExtension(ComfyExtension):
@@ -19,4 +20,12 @@ class AMTExtension(ComfyExtension):
         place_examples()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for family in FAMILIES for node in family.NODES]
+        return [node for family in FAMILIES for node in _nodes(family)]
+
+
+def _nodes(family: str) -> list[type[io.ComfyNode]]:
+    try:
+        return importlib.import_module(f".{family}", __name__).NODES
+    except Exception:  # whatever one family stumbles over, the others load
+        logging.getLogger(__name__).exception("AMT Frame Interpolation: the nodes of nodes/%s.py are missing", family)
+        return []

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from _comfyui_server import LocalServer
 from _comfyui_setup import ROOT
 
-NODE_IDS: list[str] = []
+NODE_IDS = [
+    "AMTFalInterpolate",
+    "AMTFalInterpolateVideo",
+    "AMTImagesToVideo",
+    "AMTInterpolate",
+    "AMTLoadFrames",
+    "AMTModelLoader",
+    "AMTShowMotion",
+]
 """Every node id of the pack: a contract with the workflows that people have saved."""
 
 
@@ -54,3 +63,13 @@ def test_a_pack_that_does_not_load_is_noticed(start_server, tmp_path: Path) -> N
     (broken / "__init__.py").write_text("async def comfy_entrypoint():\n    raise RuntimeError('no')\n", "utf-8")
     server = start_server({"broken-pack": broken})
     assert any("IMPORT FAILED" in line for line in complaints(server.log_text(), "broken-pack"))
+
+
+def test_a_broken_file_costs_its_own_nodes_alone(start_server, tmp_path: Path) -> None:
+    pack = tmp_path / "amt-damaged"
+    shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(".*", "tests", "runs", "*.safetensors"))
+    (pack / "nodes" / "load_frames.py").write_text("import a_package_that_is_not_there\n", "utf-8")
+    server = start_server({pack.name: pack})
+    assert server.object_info("AMTLoadFrames") == {}
+    assert server.object_info("AMTInterpolate")
+    assert "nodes/load_frames.py are missing" in server.log_text()

@@ -53,6 +53,7 @@ class Blend(nn.Module):
 
     padding = Padding(multiple_of=16, minimum=128)
     dtype = torch.float32
+    config = S
 
     def __init__(self, any_time: bool = False) -> None:
         super().__init__()
@@ -167,12 +168,14 @@ def test_a_result_that_does_not_fit_is_refused_before_any_work(
 def test_an_interruption_stops_the_work(nodes: SimpleNamespace, blend: Any) -> None:
     import folder_paths
 
+    temporary = Path(folder_paths.get_temp_directory())
+    before = set(temporary.glob("*"))
     for node in (nodes.interpolate, nodes.to_video):
         nodes.mm.interrupt_current_processing(True)
         with pytest.raises(nodes.mm.InterruptProcessingException):
             node(blend, numbered(4), recursive_interpolation_passes=2)
     assert blend.model.network.asked == []
-    assert not list(Path(folder_paths.get_temp_directory()).glob("amt_*"))
+    assert set(temporary.glob("*")) == before
 
 
 # ---- core's node and core's models
