@@ -9,7 +9,15 @@ import pytest
 from _comfyui_server import LocalServer
 from _comfyui_setup import ROOT
 
-NODE_IDS: list[str] = []
+NODE_IDS = [
+    "AMTModelLoader",
+    "AMTInterpolate",
+    "AMTImagesToVideo",
+    "AMTShowMotion",
+    "AMTLoadFrames",
+    "AMTFalInterpolate",
+    "AMTFalInterpolateVideo",
+]
 """Every node id of the pack: a contract with the workflows that people have saved."""
 
 
