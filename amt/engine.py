@@ -223,5 +223,6 @@ class Engine:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # PyTorch has no class of its own for host memory.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # PyTorch has no class of its own for host memory, nor for what CUDA reports late.
+    late = getattr(error, "error_code", None) == 2  # cudaErrorMemoryAllocation
+    return isinstance(error, torch.OutOfMemoryError) or late or "can't allocate memory" in str(error)

@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import Input, InputImpl, Types, io
 
+from ..amt.timeline import frame_count
 from ..remote import clip, frames, request, result
 from ..remote.credentials import read_key
 from ..remote.errors import RemoteError
@@ -141,7 +142,7 @@ class AMTFalInterpolate(io.ComfyNode):
         data = _run(
             request.FRAMES_APP, prepare, lambda urls: {"frames": [{"url": url} for url in urls]}, settings, report
         )
-        expected = request.frames_out(len(images), recursive_interpolation_passes)
+        expected = frame_count(len(images), recursive_interpolation_passes)
         _conclude(data, expected, report)
         check = comfy.model_management.throw_exception_if_processing_interrupted
         decoded = clip.decode(data, max_frames=2 * expected, check=check)
@@ -187,7 +188,7 @@ class AMTFalInterpolateVideo(io.ComfyNode):
 
         report = _reporter(cls.hidden.unique_id)
         data = _run(request.VIDEO_APP, prepare, lambda urls: {"video_url": urls[0]}, settings, report)
-        _conclude(data, request.frames_out(sent[0], recursive_interpolation_passes), report)
+        _conclude(data, frame_count(sent[0], recursive_interpolation_passes), report)
         return io.NodeOutput(_video(data))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..amt.timeline import frame_count
 from .clip import MAX_IMAGE_BYTES, MAX_SIDE
 from .errors import RemoteError
 
@@ -21,11 +22,6 @@ class File:
     name: str
     content_type: str
     data: bytes
-
-
-def frames_out(frames: int, passes: int) -> int:
-    """How many frames AMT makes of `frames`: each pass halves every gap."""
-    return (frames - 1) * 2**passes + 1
 
 
 def settings(output_fps: int, passes: int) -> dict[str, int]:
@@ -45,10 +41,10 @@ def check_frames(shape: Sequence[int], passes: int) -> None:
         raise RemoteError(f"{frames} frame(s): expected 2 to {MAX_FRAMES}")
     if max(width, height) > MAX_SIDE:
         raise RemoteError(f"frames of {width} x {height}: expected sides of at most {MAX_SIDE}")
-    size = frames_out(frames, passes) * height * width * 12
+    size = frame_count(frames, passes) * height * width * 12
     if size > MAX_IMAGE_BYTES:
         raise RemoteError(
-            f"{frames} frames and {passes} passes make {frames_out(frames, passes)} frames of {width} x {height}, "
+            f"{frames} frames and {passes} passes make {frame_count(frames, passes)} frames of {width} x {height}, "
             f"{size / 2**30:.1f} GiB of images: expected at most {MAX_IMAGE_BYTES // 2**30}. Use fewer passes or "
             "frames, or the node for videos"
         )

@@ -87,11 +87,6 @@ def test_a_key_file_that_others_can_read_is_remarked_upon(tmp_path: Path, caplog
 # --- before anything is sent
 
 
-def test_frames_out_is_amts_count() -> None:
-    assert request.frames_out(2, 4) == 17
-    assert request.frames_out(3, 1) == 5
-
-
 @pytest.mark.parametrize(
     ("shape", "passes", "word"),
     [
