@@ -1,4 +1,4 @@
-"""Finds cuts: where a frame shows what the one before it does not, and its neighbours show that it is no motion.
+"""Finds cuts: frames that show what the one before does not, by more than the motion around them explains.
 
 Both frames are looked at as small pictures. Each block of one is looked for in the other, nearby, by normalised
 cross-correlation: motion moves a block and light scales it, but it is found again. Blocks that do not change say

@@ -113,17 +113,17 @@ class Engine:
             if last is not None:
                 start, frame0 = last
                 times: list[Fraction] = []
-                while position is not None and position < source.index:
-                    times.append((position - start) / (source.index - start))
+                while position is not None and position < source.position:
+                    times.append((position - start) / (source.position - start))
                     position = next(positions, None)
                 if source.gap is Gap.MOTION:
                     yield from self._requests(_Gap(frame0, frame, tuple(times)))
                 else:
                     yield from (frame0 if time <= HALF else frame for time in times)
-            while position == source.index:
+            while position == source.position:
                 yield frame
                 position = next(positions, None)
-            last = source.index, frame
+            last = source.position, frame
 
     def _prepare(self, source: Tensor) -> _Frame:
         frame = source.to(self.device).permute(2, 0, 1)[None]

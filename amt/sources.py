@@ -23,8 +23,8 @@ class Gap(Enum):
 class Source(NamedTuple):
     """A source frame."""
 
-    index: int
-    """Its position, from 0 and ascending."""
+    position: int
+    """From 0 and ascending."""
     frame: Tensor
     """[h, w, c], float 0..1 or uint8."""
     gap: Gap
@@ -46,6 +46,6 @@ def closed(sources: Iterable[Source], end: End) -> Iterator[Source]:
     if first is None or last is None:
         return
     if end == "hold":
-        yield Source(last.index + 1, last.frame, Gap.REPEAT)
+        yield Source(last.position + 1, last.frame, Gap.REPEAT)
     elif end == "loop":
-        yield Source(last.index + 1, first.frame, Gap.MOTION)
+        yield Source(last.position + 1, first.frame, Gap.MOTION)

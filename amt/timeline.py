@@ -5,7 +5,9 @@ A position is a time counted in source frames: 3 is source frame 3 itself, 3 + 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from typing import Literal, NamedTuple
@@ -31,7 +33,9 @@ class Instant(NamedTuple):
 
     position: Fraction
     time: Fraction
-    """When it is shown; in the unit of the spans, from 0."""
+    """When it is shown, in the unit of the spans; the first at 0."""
+    duration: Fraction
+    """For how long."""
 
 
 def frame_count(frames: int, passes: int, end: End = "stop") -> int:
@@ -51,10 +55,9 @@ def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> It
     first = None
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
+        step = (span.end - span.start) / parts * stretch
         for k in range(1 if is_last and end == "stop" else parts):
-            share = Fraction(k, parts)
-            time = span.start - first + (span.end - span.start) * share
-            yield Instant(index + share, time * stretch)
+            yield Instant(index + Fraction(k, parts), (span.start - first) * stretch + k * step, step)
 
 
 def resampled(spans: Iterable[Span], rate: Fraction, end: End) -> Iterator[Instant]:
@@ -66,8 +69,44 @@ def resampled(spans: Iterable[Span], rate: Fraction, end: End) -> Iterator[Insta
             share = (time + first - span.start) / (span.end - span.start)
             if is_last and end == "stop" and share > 0:
                 return
-            yield Instant(index + share, time)
+            yield Instant(index + share, time, 1 / rate)
             shown += 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a source's time."""
+
+    passes: int = 0
+    """How often every gap is halved, where no rate is given."""
+    end: End = "stop"
+    rate: Fraction | None = None
+    """Frames a second, at exact times; None for those that the passes give."""
+    slow: bool = False
+    """Whether the frames that the passes give are shown at the source's rate, and all of it lasts longer."""
+
+    @property
+    def stretch(self) -> int:
+        """How many times as long all of it lasts."""
+        return 2**self.passes if self.slow and self.rate is None else 1
+
+    def instants(self, spans: Iterable[Span]) -> Iterator[Instant]:
+        """The frames of the output. Spans in seconds, where there is a rate."""
+        if self.rate is not None:
+            return resampled(spans, self.rate, self.end)
+        return halved(spans, self.passes, self.end, self.stretch)
+
+    def output_rate(self, rate: Fraction) -> Fraction:
+        """Frames a second of the output, for a source of this rate."""
+        return self.rate or rate * 2**self.passes / self.stretch
+
+    def count(self, frames: int, rate: Fraction) -> int:
+        """How many frames the output has, for a source of so many frames at this constant rate."""
+        if self.rate is None:
+            return frame_count(frames, self.passes, self.end)
+        if self.end == "stop":
+            return int((frames - 1) * self.rate / rate) + 1
+        return math.ceil(frames * self.rate / rate)
 
 
 def _with_last(spans: Iterable[Span]) -> Iterator[tuple[Span, bool]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 # swscale's flags. Without the rounding, luma comes back 1 too dark; with these it comes back as it was.
@@ -23,7 +24,7 @@ _SWSCALE_DEFAULT = 5
 
 @dataclass(frozen=True)
 class Colour:
-    """Code points of H.273 (ISO/IEC 23091-2). Numbers: PyAV names only some, and which depends on its version."""
+    """Code points of H.273 (ISO/IEC 23091-2). As numbers: PyAV names some of them, which ones depends on its version."""
 
     matrix: int
     primaries: int
@@ -50,11 +51,12 @@ def bits_of(frame: av.VideoFrame) -> int:
     return max((component.bits for component in frame.format.components), default=8)
 
 
-def to_rgb(frame: av.VideoFrame, colour: Colour) -> Tensor:
+def to_rgb(frame: av.VideoFrame, colour: Colour, reformatter: VideoReformatter) -> Tensor:
     """A decoded frame -> [h, w, 3]: uint8, or float32 0..1 where it has more than 8 bits."""
     deep = bits_of(frame) > 8
     matrix = _SWSCALE_MATRIX.get(colour.matrix, _SWSCALE_DEFAULT)
-    rgb = frame.reformat(
+    rgb = reformatter.reformat(
+        frame,
         format="rgb48le" if deep else "rgb24",
         src_colorspace=matrix,
         dst_colorspace=matrix,
@@ -72,11 +74,12 @@ def pixel_format(colour: Colour, bits: int) -> str:
     return "yuvj420p" if colour.range == FULL else "yuv420p"
 
 
-def from_rgb(pixels: np.ndarray, colour: Colour, bits: int) -> av.VideoFrame:
+def from_rgb(pixels: np.ndarray, colour: Colour, bits: int, reformatter: VideoReformatter) -> av.VideoFrame:
     """[h, w, 3] uint8, or uint16 for more than 8 bits -> a frame in `pixel_format`."""
     matrix = _SWSCALE_MATRIX.get(colour.matrix, _SWSCALE_DEFAULT)
     rgb = av.VideoFrame.from_ndarray(pixels, format="rgb48le" if bits > 8 else "rgb24")
-    return rgb.reformat(
+    return reformatter.reformat(
+        rgb,
         format=pixel_format(colour, bits),
         src_colorspace=matrix,
         dst_colorspace=matrix,

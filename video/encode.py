@@ -2,71 +2,156 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
+
+from .audio import Track
+from .colour import BT709, Colour, from_rgb, pixel_format
 
 VISUALLY_LOSSLESS = 12
 """x264's constant rate factor."""
+AHEAD = Fraction(1, 2)
+"""Seconds of sound that are written before the picture that goes with them."""
+
+
+class CannotWrite(OSError):
+    """The video could not be written."""
 
 
 class VideoWriter:
-    """An H.264 file in an mp4 container, BT.709. A context manager: on an error the file is removed."""
+    """An H.264 file in an mp4 container. A context manager: on an error the file is removed.
 
-    def __init__(self, path: Path, *, rate: Fraction) -> None:
+    rate: frames a second; where their times are given and irregular, about so many.
+    tick: all times are multiples of it; 1 / rate unless given, and then frames need not be evenly spaced.
+    bits: of a colour; more than 8 are stored as 10.
+    pixel_aspect: width of a pixel by its height.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rate: Fraction,
+        tick: Fraction | None = None,
+        colour: Colour = BT709,
+        bits: int = 8,
+        pixel_aspect: Fraction = Fraction(1),
+        sound: Sequence[Track] = (),
+    ) -> None:
         self._path = path
-        self._rate = rate
+        self._rate, self._tick, self._constant = rate, tick or 1 / rate, tick is None
+        self._colour, self._bits, self._pixel_aspect = colour, bits, pixel_aspect
+        self._sound = sound
         self._stream: av.VideoStream | None = None
+        self._reformatter = VideoReformatter()
+        self._durations: dict[int, int] = {}
+        self._last: int | None = None
 
     def __enter__(self) -> VideoWriter:
-        self._container = av.open(str(self._path), "w", format="mp4", options={"movflags": "faststart"})
+        try:
+            self._container = av.open(str(self._path), "w", format="mp4")
+        except (FFmpegError, OSError) as error:
+            self._path.unlink(missing_ok=True)
+            raise self._cannot_write(error) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is None and self._stream is not None:
-                self._container.mux(self._stream.encode(None))
+            if error is None:
+                self._finish()
             self._container.close()
-        except BaseException:
-            error = error or RuntimeError()
+        except (FFmpegError, OSError) as problem:
+            error = error or problem
+            if error is problem:
+                raise self._cannot_write(problem) from problem
+        except BaseException as problem:
+            error = problem
             raise
         finally:
+            for track in self._sound:
+                track.close()
             if error is not None:
                 self._path.unlink(missing_ok=True)
 
-    def write(self, frame: Tensor) -> None:
-        """frame: [h, w, 3], 0..1. All frames have the first one's size; odd sides grow by one pixel."""
-        picture = av.VideoFrame.from_ndarray(_even(_bytes(frame)), format="rgb24")
-        stream = self._stream or self._open_stream(picture.width, picture.height)
-        yuv = picture.reformat(
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation="AREA",
-        )
-        self._container.mux(stream.encode(yuv))
+    def write(self, frame: Tensor, time: Fraction | None = None, duration: Fraction | None = None) -> None:
+        """frame: [h, w, 3], float 0..1 or uint8. All frames have the first one's size; odd sides grow by one pixel.
 
-    def _open_stream(self, width: int, height: int) -> av.VideoStream:
+        time: when it is shown, in seconds; right after the last one unless given.
+        duration: for how long; until the next one unless given.
+        """
+        picture = from_rgb(_even(_quantised(frame, self._bits)), self._colour, self._bits, self._reformatter)
+        try:
+            stream = self._stream or self._open_streams(picture)
+            pts = round(time / self._tick) if time is not None else 0 if self._last is None else self._last + 1
+            picture.pts, picture.time_base = pts, self._tick
+            self._durations[pts] = max(1, round(duration / self._tick)) if duration is not None else 1
+            self._last = pts
+            self._mux(stream, picture)
+        except FFmpegError as error:
+            raise self._cannot_write(error) from error
+
+    def _finish(self) -> None:
+        if self._stream is not None:
+            self._mux(self._stream, None)
+            self._mux_sound(None)
+
+    def _mux(self, stream: av.VideoStream, picture: av.VideoFrame | None) -> None:
+        for packet in stream.encode(picture):
+            if packet.pts is not None:
+                packet.duration = self._durations.pop(packet.pts, 1)
+                self._mux_sound(packet.pts * self._tick + AHEAD)
+            self._container.mux(packet)
+
+    def _mux_sound(self, until: Fraction | None) -> None:
+        for track in self._sound:
+            for packet in track.packets(until):
+                self._container.mux(packet)
+
+    def _open_streams(self, picture: av.VideoFrame) -> av.VideoStream:
         stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": str(VISUALLY_LOSSLESS)})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height = picture.width, picture.height
+        stream.pix_fmt = pixel_format(self._colour, self._bits)
         context = stream.codec_context
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.time_base = self._tick
+        if not self._constant:
+            context.max_b_frames = 0  # with them, mp4 keeps the durations of irregular frames in another order
+        context.sample_aspect_ratio = self._pixel_aspect
+        context.colorspace, context.color_range = self._colour.matrix, self._colour.range
+        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        for track in self._sound:
+            track.join(self._container)
         self._stream = stream
         return stream
 
+    def _cannot_write(self, error: Exception) -> CannotWrite:
+        free = ""
+        with suppress(OSError):
+            free = f" ({shutil.disk_usage(self._path.parent).free / 2**20:.0f} MiB are free there)"
+        return CannotWrite(
+            f"the video could not be written to {self._path.parent}{free}: {error}. Free some space, "
+            "or start ComfyUI with --temp-directory on a disk that has some."
+        )
 
-def _bytes(frame: Tensor) -> np.ndarray:
-    return (frame.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+def _quantised(frame: Tensor, bits: int) -> np.ndarray:
+    """uint8, or uint16 for more than 8 bits."""
+    if frame.is_floating_point():
+        values = frame.float().clamp(0, 1).cpu().numpy()
+        return (values * 65535 + 0.5).astype(np.uint16) if bits > 8 else (values * 255 + 0.5).astype(np.uint8)
+    values = frame.cpu().numpy()
+    return values.astype(np.uint16) * 257 if bits > 8 else values
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:

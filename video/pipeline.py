@@ -1,0 +1,104 @@
+"""From a video to a file: one thread decodes and looks at the frames, one encodes, and between them frames are made."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import tee
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from ..amt.look import Look
+from ..amt.sources import Source
+from ..amt.timeline import Plan, Span
+from .audio import Track
+from .colour import Colour
+from .decode import Frame, Timing
+from .encode import VideoWriter
+from .threads import ReadAhead, WriteBehind
+
+FRAMES_AHEAD = 3
+FRAMES_BEHIND = 3
+
+
+class Video(Protocol):
+    """A source of frames."""
+
+    timing: Timing
+    colour: Colour
+    bits: int
+    pixel_aspect: Fraction
+
+    def frames(self) -> Iterator[Frame]: ...
+
+
+Fill = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
+"""Makes the frames at the positions out of the sources, as `Engine.fill` does."""
+
+
+def remake(
+    video: Video,
+    path: Path,
+    *,
+    plan: Plan,
+    look: Look,
+    fill: Fill,
+    sound: Sequence[Track] = (),
+    delay: Fraction = Fraction(0),
+    poll: Callable[[], None],
+    shown: Callable[[Tensor], None],
+) -> None:
+    """Writes the file; on any error, in whichever thread, none is left.
+
+    delay: seconds before the first frame is shown.
+    poll: called now and then in this thread; what it raises ends all.
+    shown: called with every frame.
+    """
+    timing = video.timing
+    rate = plan.output_rate(timing.rate)
+    tick = 1 / rate if plan.rate else timing.tick / 2**plan.passes * plan.stretch
+    delay = round(delay / tick) * tick
+    writer = VideoWriter(
+        path,
+        rate=rate,
+        tick=None if timing.constant or plan.rate else tick,
+        colour=video.colour,
+        bits=video.bits,
+        pixel_aspect=video.pixel_aspect,
+        sound=sound,
+    )
+    with (
+        writer,
+        WriteBehind(lambda item: writer.write(*item), FRAMES_BEHIND, poll) as written,
+        ReadAhead(_read(video, look), FRAMES_AHEAD, poll) as items,
+    ):
+        for_sources, for_plan = tee(items)
+        spans = (span for item in for_plan for span in item.spans)
+        instants, for_positions = tee(plan.instants(spans))
+        positions = (instant.position for instant in for_positions)
+        frames = fill((item.source for item in for_sources), positions)
+        for frame, instant in zip(frames, instants, strict=False):
+            written.put((frame, instant.time + delay, instant.duration))
+            shown(frame)
+
+
+class _Item(NamedTuple):
+    source: Source
+    spans: list[Span]
+    """Of the frames that were read since the last one: a source may be held back, or dropped."""
+
+
+def _read(video: Video, look: Look) -> Iterator[_Item]:
+    spans: deque[Span] = deque()
+
+    def pictures() -> Iterator[Tensor]:
+        for frame in video.frames():
+            spans.append(frame.span)
+            yield frame.picture
+
+    for source in look(pictures()):
+        known = [spans.popleft() for _ in range(len(spans))]
+        yield _Item(source, known)
