@@ -22,9 +22,10 @@ class Look:
     replace_repeats: bool = False
     """Whether frames that repeat the one before are dropped, for new ones in their place; held otherwise."""
 
-    def __call__(self, frames: Iterable[Tensor]) -> Iterator[Source]:
+    def __call__(self, frames: Iterable[Tensor], beginning: Tensor | None = None) -> Iterator[Source]:
+        """beginning: the first frame of all, where that is not the first of these."""
         sources = moving(frames)
         if self.cuts:
             sources = self.cuts(sources)
         sources = without_repeats(sources) if self.replace_repeats else exact_repeats(sources)
-        return closed(sources, self.end)
+        return closed(sources, self.end, beginning)

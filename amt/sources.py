@@ -36,16 +36,19 @@ def moving(frames: Iterable[Tensor]) -> Iterator[Source]:
     return (Source(index, frame, Gap.MOTION) for index, frame in enumerate(frames))
 
 
-def closed(sources: Iterable[Source], end: End) -> Iterator[Source]:
-    """The sources, and behind the last one what follows it: nothing, that frame again, or the first one."""
-    first = last = None
+def closed(sources: Iterable[Source], end: End, beginning: Tensor | None = None) -> Iterator[Source]:
+    """The sources, and behind the last one what follows it: nothing, that frame again, or the first one.
+
+    beginning: the first frame, where that is not the first of these sources.
+    """
+    last = None
     for source in sources:
-        first = first or source
+        beginning = source.frame if beginning is None else beginning
         last = source
         yield source
-    if first is None or last is None:
+    if last is None or beginning is None:
         return
     if end == "hold":
         yield Source(last.position + 1, last.frame, Gap.REPEAT)
     elif end == "loop":
-        yield Source(last.position + 1, first.frame, Gap.MOTION)
+        yield Source(last.position + 1, beginning, Gap.MOTION)

@@ -44,9 +44,15 @@ def frame_count(frames: int, passes: int, end: End = "stop") -> int:
     return (frames - 1) * 2**passes + max(last, 1) if frames > 0 else 0
 
 
-def evenly(frames: int) -> Iterator[Span]:
-    """The spans of frames at a constant rate, counted in frames."""
-    return (Span(Fraction(i), Fraction(i + 1)) for i in range(frames))
+def multiples(step: Fraction, frames: int, end: End = "stop", seen: int = 0) -> list[Fraction]:
+    """The positions 0, step, 2 * step ... that `frames` evenly spaced frames have.
+
+    seen: how many of the frames have had theirs before. The positions are those behind the last of these, and counted
+    from it.
+    """
+    lowest = math.floor((seen - 1) / step) + 1 if seen else 0
+    highest = math.floor((frames - 1) / step) if end == "stop" else math.ceil(frames / step) - 1
+    return [k * step - max(seen - 1, 0) for k in range(lowest, highest + 1)]
 
 
 def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> Iterator[Instant]:

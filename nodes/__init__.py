@@ -11,7 +11,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .example_images import place_examples
 
-FAMILIES = ("loader", "interpolate", "images_to_video", "show_motion", "load_frames", "fal")
+FAMILIES = ("loader", "interpolate", "images_to_video", "interpolate_video", "show_motion", "load_frames", "fal")
 
 
 class AMTExtension(ComfyExtension):

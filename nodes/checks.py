@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import cast
 
 import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..amt.timeline import MOST_PASSES, frame_count
+from ..amt.timeline import MOST_PASSES, exact_rate
 
 
 def check_images(images: object, name: str = "images") -> Tensor:
@@ -53,9 +54,16 @@ def free_memory(device: torch.device) -> int:
     return cast(int, mm.get_free_memory(device))
 
 
-def check_result_fits(images: Tensor, passes: int, device: torch.device) -> None:
-    """Raises ValueError where the result of `passes` passes needs more memory than is free on `device`."""
-    count = frame_count(len(images), passes)
+def check_rate(name: str, fps: float) -> Fraction:
+    """Frames a second, exactly. Raises ValueError."""
+    try:
+        return exact_rate(fps)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def check_result_fits(images: Tensor, count: int, device: torch.device) -> None:
+    """Raises ValueError where `count` frames like these need more memory than is free on `device`."""
     _, height, width, _ = images.shape
     needed = count * images[0].numel() * images.element_size()
     free = free_memory(device)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
-from pathlib import Path
+from fractions import Fraction
 from typing import Any
 
-import folder_paths
+import comfy.model_management as mm
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..amt.timeline import exact_rate, frame_count, halvings
+from ..amt.cuts import THRESHOLD
+from ..amt.timeline import multiples
 from ..video.encode import VideoWriter
-from .checks import check_images, check_passes
+from ..video.threads import FRAMES_BEHIND, WriteBehind
+from .checks import check_images, check_passes, check_rate
 from .interp_model import InterpModel, open_engine
 from .interpolate import SEARCH_ALIASES, passes_input
+from .look_inputs import check_look, cut_inputs, end_input
 from .progress import Progress
+from .temporary import new_video
 
 
 class AMTImagesToVideo(io.ComfyNode):
@@ -39,6 +42,8 @@ class AMTImagesToVideo(io.ComfyNode):
                     tooltip="Frames a second of the video. 23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
                 ),
                 passes_input(),
+                end_input("stop"),
+                *cut_inputs(detect=False),
             ],
             outputs=[
                 io.Video.Output(
@@ -50,22 +55,28 @@ class AMTImagesToVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, interp_model: Any, images: Tensor, output_fps: float = 24, recursive_interpolation_passes: int = 4
+        cls,
+        interp_model: Any,
+        images: Tensor,
+        output_fps: float = 24,
+        recursive_interpolation_passes: int = 4,
+        end: str = "stop",
+        detect_cuts: bool = False,
+        cut_threshold: float = THRESHOLD,
+        repeated_frames: str = "hold",
     ) -> io.NodeOutput:
         images = check_images(images)[..., :3]
         passes = check_passes(recursive_interpolation_passes)
-        try:
-            rate = exact_rate(output_fps)
-        except ValueError as error:
-            raise ValueError(f"output_fps: {error}") from None
+        rate = check_rate("output_fps", output_fps)
+        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
-        folder = Path(folder_paths.get_temp_directory())
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"amt_{uuid.uuid4().hex}.mp4"
-        progress = Progress(frame_count(len(images), passes))
-        with VideoWriter(path, rate=rate) as writer:
-            for frame in engine.run(images, halvings(passes)):
-                writer.write(frame)
+        positions = multiples(Fraction(1, 2**passes), len(images), look.end)
+        path = new_video()
+        progress = Progress(len(positions))
+        interrupted = mm.throw_exception_if_processing_interrupted
+        with VideoWriter(path, rate=rate) as writer, WriteBehind(writer.write, FRAMES_BEHIND, interrupted) as written:
+            for frame in engine.fill(look(images), positions):
+                written.put(frame)
                 progress.frame(frame)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=progress.summary(interp_model, rate))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as mm
@@ -9,9 +11,12 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..amt.timeline import MOST_PASSES, frame_count, halvings
-from .checks import check_images, check_passes, check_result_fits
+from ..amt.cuts import THRESHOLD
+from ..amt.timeline import MOST_PASSES, multiples
+from .checks import check_images, check_passes, check_rate, check_result_fits
 from .interp_model import InterpModel, open_engine
+from .look_inputs import check_look, cut_inputs, end_input
+from .meta_batch import MetaBatch, Seam
 from .progress import Progress, show_text
 
 SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
@@ -32,36 +37,94 @@ class AMTInterpolate(io.ComfyNode):
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
                 io.Image.Input("images", tooltip="At least two frames, in order. RGBA keeps its alpha."),
                 passes_input(),
+                end_input("stop"),
+                *cut_inputs(detect=False),
+                io.Float.Input(
+                    "source_fps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The frame rate of the images; for target_fps.",
+                ),
+                io.Float.Input(
+                    "target_fps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Above 0: frames at exactly this rate, in place of those that the passes give. "
+                    "23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
+                ),
+                MetaBatch.Input(
+                    "meta_batch",
+                    optional=True,
+                    tooltip="The Meta Batch Manager of Video Helper Suite that loader and combiner are connected to. "
+                    "Without it, the frames between two batches are missing.",
+                ),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="(frames - 1) x 2^passes + 1 frames."),
-                io.Int.Output("multiplier", tooltip="2^passes: the given frame rate times this keeps the duration."),
+                io.Image.Output(
+                    "images", tooltip="(frames - 1) x 2^passes + 1 frames; frames x 2^passes with end hold or loop."
+                ),
+                io.Int.Output(
+                    "multiplier",
+                    tooltip="2^passes: the given frame rate times this keeps the duration. 1 with target_fps.",
+                ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            # Two of these nodes with equal inputs are at different places of different meta batches.
+            not_idempotent=True,
         )
 
     @classmethod
-    def execute(cls, interp_model: Any, images: Tensor, recursive_interpolation_passes: int = 4) -> io.NodeOutput:
+    def execute(
+        cls,
+        interp_model: Any,
+        images: Tensor,
+        recursive_interpolation_passes: int = 4,
+        end: str = "stop",
+        detect_cuts: bool = False,
+        cut_threshold: float = THRESHOLD,
+        repeated_frames: str = "hold",
+        source_fps: float = 0,
+        target_fps: float = 0,
+        meta_batch: Any = None,
+    ) -> io.NodeOutput:
         images = check_images(images)
         passes = check_passes(recursive_interpolation_passes)
-        if len(images) == 1 or passes == 0:
+        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
+        step, multiplier = Fraction(1, 2**passes), 2**passes
+        if target_fps:
+            if not source_fps:
+                raise ValueError("source_fps: expected the frame rate of the images, which target_fps needs, got 0")
+            step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
+        seam = Seam(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
+        positions = multiples(step, seam.seen + len(images), seam.end, seam.seen)
+        if meta_batch is None and positions == list(range(len(images))):
             text = "One frame: nothing to make." if len(images) == 1 else "No passes: the images as they came."
-            return io.NodeOutput(images, 2**passes, ui=show_text(text))
+            return io.NodeOutput(images, multiplier, ui=show_text(text))
         device = mm.intermediate_device()
-        check_result_fits(images, passes, device)
+        check_result_fits(images, len(positions), device)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
-        count = frame_count(len(images), passes)
-        result = torch.empty((count, *images.shape[1:]), dtype=images.dtype, device=device)
-        progress = Progress(count)
-        for index, frame in enumerate(engine.run(images, halvings(passes))):
+        result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
+        progress = Progress(len(positions))
+        sources = replace(look, end=seam.end)(seam.joined(images), seam.beginning)
+        for index, frame in enumerate(engine.fill(sources, positions)):
             result[index] = frame
             progress.frame(frame)
-        return io.NodeOutput(result, 2**passes, ui=progress.summary(interp_model))
+        seam.keep(images)
+        return io.NodeOutput(result, multiplier, ui=progress.summary(interp_model))
 
 
-def passes_input() -> io.Int.Input:
+def passes_input(default: int = 4) -> io.Int.Input:
     return io.Int.Input(
         "recursive_interpolation_passes",
-        default=4,
+        default=default,
         min=0,
         max=MOST_PASSES,
         display_mode=io.NumberDisplay.slider,

@@ -30,7 +30,7 @@ class Progress:
         self._start = self._last_preview = time.monotonic()
 
     def frame(self, frame: Tensor) -> None:
-        """frame: [h, w, c], 0..1."""
+        """frame: [h, w, c], float 0..1 or uint8."""
         self._done += 1
         self._size = (frame.shape[0], frame.shape[1])
         preview = None
@@ -85,7 +85,9 @@ def _time(seconds: float) -> str:
 def _picture(frame: Tensor) -> Image.Image:
     # Every k-th pixel first: a preview is not worth converting 4K for.
     step = max(1, max(frame.shape[:2]) // PREVIEW_SIDE)
-    pixels = (frame[::step, ::step, :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    pixels = frame[::step, ::step, :3]
+    if pixels.is_floating_point():
+        pixels = (pixels.float().clamp(0, 1) * 255).round().byte()
+    picture = Image.fromarray(np.ascontiguousarray(pixels.cpu().numpy()))
     picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     return picture

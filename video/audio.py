@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 import av
 import av.filter
 import numpy as np
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import BlockingIOError as NothingYet
 from av.error import EOFError as NothingMore
 from av.error import FFmpegError
@@ -63,7 +63,7 @@ class _Paced:
             self._next = None
             if packet is None:
                 return
-            if until is not None and packet.pts * packet.time_base >= until:
+            if until is not None and _begins(packet) >= until:
                 self._next = packet
                 return
             yield packet
@@ -93,12 +93,11 @@ class CopiedTrack(_Paced):
 
     def join(self, container: OutputContainer) -> None:
         with open_file(self._file) as file:
-            self._stream = _add_copy(container, file.streams[self._index])
+            self._stream = _add_copy(container, _stream(file, self._index))
 
     def _all(self) -> Iterator[av.Packet]:
         for packet in _demuxed(self._file, self._index, self._part):
-            packet.pts -= round(self._part.origin / packet.time_base)
-            packet.dts = packet.pts
+            packet.pts = packet.dts = (packet.pts or 0) - round(self._part.origin / packet.time_base)
             packet.stream = self._stream
             yield packet
 
@@ -135,7 +134,7 @@ def tracks_of(video: VideoReader, stretch: int) -> tuple[list[Track], Fraction]:
         origin = video.timing.start
         trimmed = bool(video.window.start or video.window.duration)
         if not trimmed:
-            starts = [stream.start_time * stream.time_base for stream in streams if stream.start_time is not None]
+            starts = [stream.start_time * _time_base(stream) for stream in streams if stream.start_time is not None]
             first = min(starts, default=origin)
             origin = first if origin - first > HEAD_START else origin
         part = Part(origin, trimmed, video.timing.end if video.window.duration else None)
@@ -146,6 +145,19 @@ def tracks_of(video: VideoReader, stretch: int) -> tuple[list[Track], Fraction]:
             else:
                 tracks.append(_encoded(video.source, stream, part, stretch))
     return tracks, origin
+
+
+def track_of_samples(samples: np.ndarray, rate: int, stretch: int) -> EncodedTrack:
+    """A track of float32 [channels, samples] that begin at 0; of channels that nobody has named, the first two."""
+    layout = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}.get(len(samples), "stereo")
+    samples = samples if layout != "stereo" else samples[:2]
+    new_rate = rate if rate in AAC_RATES else 48000
+    pieces: Iterable[np.ndarray] = np.array_split(samples, max(1, samples.shape[1] // rate), axis=1)
+    if new_rate != rate:
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=new_rate)
+        frames = chain((_frame(piece, rate, layout) for piece in pieces), [None])
+        pieces = (made.to_ndarray() for frame in frames for made in resampler.resample(frame))
+    return EncodedTrack(stretched(pieces, stretch, new_rate, layout), new_rate, layout)
 
 
 def _encoded(source: Source, stream: av.AudioStream, part: Part, stretch: int) -> EncodedTrack:
@@ -181,7 +193,7 @@ def stretched(samples: Iterable[np.ndarray], stretch: int, rate: int, layout: st
         source.push(frame)
         with suppress(NothingYet, NothingMore):
             while True:
-                made = sink.pull().to_ndarray()[:, : max(0, taken * stretch - given)]
+                made = cast(av.AudioFrame, sink.pull()).to_ndarray()[:, : max(0, taken * stretch - given)]
                 given += made.shape[1]
                 yield made
     if given < taken * stretch:  # the filter swallows a little at the end
@@ -194,7 +206,9 @@ def _decoded(source: Source, index: int, part: Part, rate: int, layout: str) -> 
     done = 0
     most = None if part.end is None else round((part.end - part.origin) * rate)
     for frame in _frames(source, index, part):
-        start = done if frame.pts is None else round((frame.pts * frame.time_base - part.origin) * rate)
+        start = done
+        if frame.pts is not None and frame.time_base:
+            start = round((frame.pts * frame.time_base - part.origin) * rate)
         for piece in resampler.resample(frame):
             samples = piece.to_ndarray()
             if start - done > rate // 10:
@@ -222,18 +236,31 @@ def _frames(source: Source, index: int, part: Part) -> Iterator[av.AudioFrame]:
 def _demuxed(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
     """The part's packets, and those just before it, and the empty one that flushes a decoder."""
     with open_file(source) as file:
-        stream = file.streams[index]
+        stream = _stream(file, index)
         start = part.origin - RUN_IN
         if part.trimmed and start > 0:
-            file.seek(int(start / stream.time_base), stream=stream)
+            file.seek(int(start / _time_base(stream)), stream=stream)
         for packet in file.demux(stream):
             if packet.pts is not None:
-                time = packet.pts * packet.time_base
+                time = _begins(packet)
                 if part.end is not None and time >= part.end:
                     return
                 if part.trimmed and time + (packet.duration or 0) * packet.time_base <= start:
                     continue
                 yield packet
+
+
+def _stream(file: InputContainer, index: int) -> av.AudioStream:
+    return cast(av.AudioStream, file.streams[index])
+
+
+def _time_base(stream: av.AudioStream) -> Fraction:
+    return stream.time_base or Fraction(1, stream.codec_context.sample_rate)
+
+
+def _begins(packet: av.Packet) -> Fraction:
+    """In seconds."""
+    return (packet.pts or 0) * packet.time_base
 
 
 def _add_copy(container: OutputContainer, stream: av.AudioStream) -> av.AudioStream:

@@ -24,7 +24,7 @@ _SWSCALE_DEFAULT = 5
 
 @dataclass(frozen=True)
 class Colour:
-    """Code points of H.273 (ISO/IEC 23091-2). As numbers: PyAV names some of them, which ones depends on its version."""
+    """Code points of H.273 (ISO/IEC 23091-2). As numbers: which of them PyAV names depends on its version."""
 
     matrix: int
     primaries: int

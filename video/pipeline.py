@@ -18,10 +18,7 @@ from .audio import Track
 from .colour import Colour
 from .decode import Frame, Timing
 from .encode import VideoWriter
-from .threads import ReadAhead, WriteBehind
-
-FRAMES_AHEAD = 3
-FRAMES_BEHIND = 3
+from .threads import FRAMES_AHEAD, FRAMES_BEHIND, ReadAhead, WriteBehind
 
 
 class Video(Protocol):
@@ -70,9 +67,13 @@ def remake(
         pixel_aspect=video.pixel_aspect,
         sound=sound,
     )
+
+    def write(item: tuple[Tensor, Fraction, Fraction]) -> None:
+        writer.write(*item)
+
     with (
         writer,
-        WriteBehind(lambda item: writer.write(*item), FRAMES_BEHIND, poll) as written,
+        WriteBehind(write, FRAMES_BEHIND, poll) as written,
         ReadAhead(_read(video, look), FRAMES_AHEAD, poll) as items,
     ):
         for_sources, for_plan = tee(items)

@@ -10,6 +10,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+FRAMES_AHEAD = 3
+"""Enough that neither side waits for the other; more would only be held."""
+FRAMES_BEHIND = 3
+
 SECONDS = 0.1
 """How long a thread waits before it looks whether it is still wanted."""
 

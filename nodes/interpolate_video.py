@@ -1,0 +1,129 @@
+"""AMT Video Interpolation: a video of any length in, a smoother or slower one out, with its sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+from comfy_api.latest import InputImpl, io
+
+from ..amt.cuts import THRESHOLD
+from ..amt.timeline import Plan
+from ..video.decode import UnreadableVideo
+from ..video.pipeline import remake
+from .checks import check_passes, check_rate
+from .interp_model import InterpModel, open_engine
+from .interpolate import passes_input
+from .look_inputs import check_look, cut_inputs, end_input
+from .progress import Progress
+from .temporary import new_video
+from .video_source import open_video
+
+TIMES = ("smooth", "target rate", "slow motion")
+SOUNDS = ("stretch", "drop")
+
+
+class AMTInterpolateVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AMTInterpolateVideo",
+            display_name="AMT Video Interpolation",
+            category="video/AMT",
+            description="Makes frames between the frames of a video of any length, without holding it in memory. "
+            "Its sound comes along.",
+            search_aliases=[
+                "amt",
+                "rife",
+                "film",
+                "vfi",
+                "slow motion",
+                "smooth video",
+                "frame rate",
+                "60 fps",
+                "interpolate frames",
+                "loop",
+            ],
+            inputs=[
+                InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
+                io.Video.Input("video", tooltip="Trims are respected. Transparency is left out."),
+                passes_input(default=1),
+                io.Combo.Input(
+                    "time",
+                    options=list(TIMES),
+                    default="smooth",
+                    tooltip="smooth: the same duration, the frame rate times 2^passes. target rate: the same duration, "
+                    "frames at exactly output_fps; the passes are not used. slow motion: the same frame rate, "
+                    "2^passes times as long.",
+                ),
+                io.Float.Input(
+                    "output_fps",
+                    default=60,
+                    min=0.01,
+                    max=1000,
+                    step=0.01,
+                    tooltip="For target rate alone. 23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
+                ),
+                io.Combo.Input(
+                    "slow_motion_sound",
+                    options=list(SOUNDS),
+                    default="stretch",
+                    tooltip="In slow motion: stretch makes the sound last as long as the picture, with its pitch kept; "
+                    "drop leaves it out. In the other modes the sound is copied as it is.",
+                ),
+                end_input("hold"),
+                *cut_inputs(detect=True),
+            ],
+            outputs=[
+                io.Video.Output(
+                    tooltip="H.264, visually lossless, 10-bit where the video is: Save Video stores it as it is. "
+                    "An odd width or height grows by one pixel, which H.264 needs."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        interp_model: Any,
+        video: Any,
+        recursive_interpolation_passes: int = 1,
+        time: str = "smooth",
+        output_fps: float = 60,
+        slow_motion_sound: str = "stretch",
+        end: str = "hold",
+        detect_cuts: bool = True,
+        cut_threshold: float = THRESHOLD,
+        repeated_frames: str = "hold",
+    ) -> io.NodeOutput:
+        passes = check_passes(recursive_interpolation_passes)
+        if time not in TIMES:
+            raise ValueError(f"time: expected one of {', '.join(TIMES)}, got {time}")
+        if slow_motion_sound not in SOUNDS:
+            raise ValueError(f"slow_motion_sound: expected one of {', '.join(SOUNDS)}, got {slow_motion_sound}")
+        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
+        rate = check_rate("output_fps", output_fps) if time == "target rate" else None
+        plan = Plan(0 if rate else passes, look.end, rate, slow=time == "slow motion")
+        try:
+            source = open_video(video)
+            engine = open_engine(interp_model, source.size)
+            silent = plan.slow and slow_motion_sound == "drop"
+            sound, origin = ([], source.timing.start) if silent else source.sound(plan.stretch)
+            path = new_video()
+            remake(
+                source,
+                path,
+                plan=plan,
+                look=look,
+                fill=engine.fill,
+                sound=sound,
+                delay=(source.timing.start - origin) * plan.stretch,
+                poll=mm.throw_exception_if_processing_interrupted,
+                shown=Progress(plan.count(source.timing.frames, source.timing.rate)).frame,
+            )
+        except UnreadableVideo as error:
+            raise UnreadableVideo(f"video: {error}") from error
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
+
+
+NODES = [AMTInterpolateVideo]

@@ -1,0 +1,60 @@
+"""ComfyUI's VIDEO as frames with times, and sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from comfy_api.latest import Input, InputImpl
+from torch import Tensor
+
+from ..amt.timeline import Span, exact_rate
+from ..video.audio import Track, track_of_samples, tracks_of
+from ..video.colour import BT709
+from ..video.decode import Frame, Timing, VideoReader, Window
+from .checks import check_images
+
+
+class VideoFile(VideoReader):
+    """A file, or a trimmed part of it."""
+
+    def sound(self, stretch: int) -> tuple[list[Track], Fraction]:
+        """Its tracks, heard `stretch` times as long, and what time of the file is their 0."""
+        return tracks_of(self, stretch)
+
+
+class VideoInMemory:
+    """Images and samples, as Create Video has them: they need not be encoded first."""
+
+    colour = BT709
+    pixel_aspect = Fraction(1)
+
+    def __init__(self, video: InputImpl.VideoFromComponents) -> None:
+        components = video.get_components()
+        self._images: Tensor = check_images(components.images, "video")
+        self._audio: Any = components.audio
+        self.bits = video.get_bit_depth()
+        rate, frames = exact_rate(float(components.frame_rate)), len(self._images)
+        self.timing = Timing(frames, 0, frames - 1, 1 / rate, rate, True, True, 1 / rate)
+        self.size = (self._images.shape[1], self._images.shape[2])
+
+    def frames(self) -> Iterator[Frame]:
+        for index, image in enumerate(self._images[..., :3]):
+            yield Frame(Span(self.timing.time(index), self.timing.time(index + 1)), image)
+
+    def sound(self, stretch: int) -> tuple[list[Track], Fraction]:
+        if not self._audio:
+            return [], Fraction(0)
+        rate = int(self._audio["sample_rate"])
+        samples = self._audio["waveform"][0, :, : round(self.timing.end * rate)].float().cpu().numpy()
+        return [track_of_samples(samples, rate, stretch)], Fraction(0)
+
+
+def open_video(video: Any) -> VideoFile | VideoInMemory:
+    """Raises TypeError where that is no VIDEO, UnreadableVideo where it cannot be read."""
+    if isinstance(video, InputImpl.VideoFromComponents):
+        return VideoInMemory(video)
+    if not isinstance(video, Input.Video):
+        raise TypeError(f"video: expected a VIDEO, got {type(video).__name__}")
+    return VideoFile(video.get_stream_source(), Window(*video.get_active_trim_window()))
