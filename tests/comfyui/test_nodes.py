@@ -26,15 +26,18 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
     from amt_frame_interpolation.nodes import images_to_video, interp_model, interpolate, loader
     from comfy_extras import nodes_frame_interpolation as core
 
-    as_comfyui_runs_them = torch.inference_mode()
+    def as_comfyui_runs_it(node: Any) -> Callable[..., Any]:
+        hidden = {"hidden_inputs": {"UNIQUE_ID": "1", "PROMPT": {}}}
+        return torch.inference_mode()(node.PREPARE_CLASS_CLONE(hidden).execute)
+
     yield SimpleNamespace(
         mm=mm,
         core=core,
         AMTModel=interp_model.AMTModel,
-        interpolate=as_comfyui_runs_them(interpolate.AMTInterpolate.execute),
-        to_video=as_comfyui_runs_them(images_to_video.AMTImagesToVideo.execute),
-        load=as_comfyui_runs_them(loader.AMTModelLoader.execute),
-        core_interpolate=as_comfyui_runs_them(core.FrameInterpolate.execute),
+        interpolate=as_comfyui_runs_it(interpolate.AMTInterpolate),
+        to_video=as_comfyui_runs_it(images_to_video.AMTImagesToVideo),
+        load=as_comfyui_runs_it(loader.AMTModelLoader),
+        core_interpolate=as_comfyui_runs_it(core.FrameInterpolate),
     )
     mm.unload_all_models()
 
