@@ -96,6 +96,63 @@ TEMPLATES = {
         "It works the other way round as well: models of *Load Frame Interpolation Model* (RIFE, FILM) go into "
         "*AMT Frame Interpolation*.",
     ),
+    "smooth_video": Template(
+        "smooth video, with sound",
+        "## Smooth a video\n\n"
+        "Press **Run**: twice the frames in the same time, with the sound as it is.\n\n"
+        "**Change**\n"
+        "- the video: choose or upload yours in *Load Video*\n"
+        "- `recursive_interpolation_passes`: 1 makes twice as many frames, 2 makes 4 times as many\n\n"
+        "Videos of any length: only a few frames are in memory at once. Across cuts nothing is morphed.",
+    ),
+    "slow_motion_video": Template(
+        "slow motion",
+        "## Slow motion\n\n"
+        "Press **Run**: four times as long at the same frame rate. The sound is stretched, its pitch is kept.\n\n"
+        "**Change**\n"
+        "- the video: choose or upload yours in *Load Video*\n"
+        "- `recursive_interpolation_passes`: 1 is half the speed, 2 a quarter, 3 an eighth\n"
+        "- `slow_motion_sound`: *drop* leaves the sound out",
+    ),
+    "video_to_60_fps": Template(
+        "video to 60 fps",
+        "## Video to 60 frames a second\n\n"
+        "Press **Run**: the same duration and sound, at exactly 60 frames a second.\n\n"
+        "**Change**\n"
+        "- the video: choose or upload yours in *Load Video*\n"
+        "- `output_fps`: any rate; 23.976, 29.97 and 59.94 are taken as 24000/1001 and so on",
+    ),
+    "seamless_loop": Template(
+        "seamless loop",
+        "## Seamless loop\n\n"
+        "Press **Run**: the last frame flows into the first, so that the video can play round and round.\n\n"
+        "**Change**\n"
+        "- the video: choose or upload yours in *Load Video*; its end should be near its beginning\n"
+        "- `recursive_interpolation_passes`: how many frames are made between two, and for the way back",
+    ),
+    "vhs_load_video": Template(
+        "with Video Helper Suite",
+        "## With Video Helper Suite\n\n"
+        "Press **Run**: *Load Video* and *Video Combine* of VideoHelperSuite, twice the frames in between.\n\n"
+        "**Change**\n"
+        "- the video, in *Load Video*\n"
+        "- `recursive_interpolation_passes`, and with it `frame_rate` of *Video Combine*: the video's rate times "
+        "2 for each pass\n\n"
+        "All frames are in memory here; *AMT Video Interpolation* needs a few only. "
+        "Needs ComfyUI-VideoHelperSuite.",
+    ),
+    "vhs_meta_batch": Template(
+        "meta batch, no frame lost",
+        "## Meta batch of Video Helper Suite\n\n"
+        "Press **Run**: a long video, a few frames at a time. `meta_batch` is connected to *AMT Frame Interpolation* "
+        "too, so no frame is lost where two batches meet.\n\n"
+        "**Change**\n"
+        "- the video, in *Load Video*\n"
+        "- `frames_per_batch`: as many as memory allows\n"
+        "- `recursive_interpolation_passes`, and with it `frame_rate` of *Video Combine*\n\n"
+        "Needs ComfyUI-VideoHelperSuite.",
+        result="vhs_load_video",
+    ),
     "load_frames_to_video": Template(
         "URLs to video",
         "## Frames by URL to video\n\n"
