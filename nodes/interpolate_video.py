@@ -13,7 +13,7 @@ from ..video.decode import UnreadableVideo
 from ..video.pipeline import remake
 from .checks import check_passes, check_rate
 from .interp_model import InterpModel, open_engine
-from .interpolate import passes_input
+from .interpolate import SEARCH_ALIASES, passes_input
 from .look_inputs import check_look, cut_inputs, end_input
 from .progress import Progress
 from .temporary import new_video
@@ -32,18 +32,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             category="video/AMT",
             description="Makes frames between the frames of a video of any length, without holding it in memory. "
             "Its sound comes along.",
-            search_aliases=[
-                "amt",
-                "rife",
-                "film",
-                "vfi",
-                "slow motion",
-                "smooth video",
-                "frame rate",
-                "60 fps",
-                "interpolate frames",
-                "loop",
-            ],
+            search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate", "60 fps", "loop"],
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
                 io.Video.Input("video", tooltip="Trims are respected. Transparency is left out."),
@@ -110,6 +99,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             silent = plan.slow and slow_motion_sound == "drop"
             sound, origin = ([], source.timing.start) if silent else source.sound(plan.stretch)
             path = new_video()
+            progress = Progress(plan.count(source.timing.frames, source.timing.rate))
             remake(
                 source,
                 path,
@@ -119,11 +109,12 @@ class AMTInterpolateVideo(io.ComfyNode):
                 sound=sound,
                 delay=(source.timing.start - origin) * plan.stretch,
                 poll=mm.throw_exception_if_processing_interrupted,
-                shown=Progress(plan.count(source.timing.frames, source.timing.rate)).frame,
+                shown=progress.frame,
             )
         except UnreadableVideo as error:
             raise UnreadableVideo(f"video: {error}") from error
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
+        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate))
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
 
 
 NODES = [AMTInterpolateVideo]
