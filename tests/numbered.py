@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -87,7 +88,9 @@ def write(
     `sound_start` on. start: of the picture, in frames.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options={"crf": "12"} if codec.startswith("libx26") else {})
+        stream: Any = container.add_stream(
+            codec, rate=rate, options={"crf": "12"} if codec.startswith("libx26") else {}
+        )
         stream.height, stream.width, stream.pix_fmt = *size, pixels
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.gop_size = gop
@@ -95,7 +98,7 @@ def write(
         stream.codec_context.time_base = tick
         for name, value in context.items():
             setattr(stream.codec_context, name, value)
-        voice = container.add_stream(sound_codec, rate=sound_rate, layout="stereo") if sound is not None else None
+        voice: Any = container.add_stream(sound_codec, rate=sound_rate, layout="stereo") if sound is not None else None
         for index, value in enumerate(numbers):
             picture = torch.full((*size, 3), 0.5) if scene is None else scene.clone()
             picture[:HEIGHT, :WIDTH] = frame(value)
@@ -121,7 +124,10 @@ def read(path: Path) -> list[tuple[Fraction, Fraction]]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [
-            (picture.pts * stream.time_base, number(picture.to_ndarray(format="gray")[..., None]))
+            (
+                Fraction(picture.time_base or 0) * (picture.pts or 0),
+                number(picture.to_ndarray(format="gray")[..., None]),
+            )
             for picture in container.decode(stream)
         ]
 
@@ -130,7 +136,7 @@ def length(path: Path) -> Fraction:
     """The picture's duration in seconds."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return stream.duration * stream.time_base
+        return Fraction(stream.time_base or 0) * (stream.duration or 0)
 
 
 def tones(seconds: float, rate: int = 48000) -> np.ndarray:
@@ -144,7 +150,9 @@ def heard(path: Path, index: int = 0) -> tuple[Fraction, np.ndarray]:
     """When the sound begins, in seconds, and its samples [channels, samples]."""
     with av.open(str(path)) as container:
         frames = list(container.decode(container.streams.audio[index]))
-        return frames[0].pts * frames[0].time_base, np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+        return Fraction(frames[0].time_base or 0) * (frames[0].pts or 0), np.concatenate(
+            [frame.to_ndarray() for frame in frames], axis=1
+        )
 
 
 def packets(path: Path, index: int = 0) -> list[bytes]:
