@@ -5,9 +5,11 @@ from fractions import Fraction
 import pytest
 import torch
 from amt_frame_interpolation.amt.engine import Engine, NotFinite, PairTooLarge
+from amt_frame_interpolation.amt.look import Look
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.padding import Padding
-from amt_frame_interpolation.amt.timeline import frame_count, halvings
+from amt_frame_interpolation.amt.sources import Gap, Source, closed, moving
+from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
 from golden import golden_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -199,3 +201,138 @@ def test_recursion_works_on_padded_frames() -> None:
         middle = network(frame0, frame1, half)
         quarter = network.padding.crop(network(frame0, middle, half), (130, 140))
     torch.testing.assert_close(made[1], quarter[0].permute(1, 2, 0), atol=1e-5, rtol=0)
+
+
+# ---- gaps that are no motion, and what follows the last frame
+
+
+@given(
+    gaps=st.lists(st.sampled_from(Gap), min_size=1, max_size=8),
+    passes=st.integers(0, 4),
+    batch=st.integers(1, 5),
+    any_time=st.booleans(),
+    end=st.sampled_from(["stop", "hold", "loop"]),
+)
+def test_where_there_is_no_motion_the_nearer_frame_is_held(
+    gaps: list[Gap], passes: int, batch: int, any_time: bool, end: End
+) -> None:
+    frames = numbered(len(gaps) + 1)
+    sources = [Source(0, frames[0], Gap.MOTION)]
+    sources += [Source(index + 1, frames[index + 1], gap) for index, gap in enumerate(gaps)]
+    positions = multiples(Fraction(1, 2**passes), len(frames), end)
+    made = list(Engine(Blend(any_time), CPU, batch=batch).fill(closed(sources, end), positions))
+    assert len(made) == len(positions) == frame_count(len(frames), passes, end)
+    for frame, position in zip(made, positions, strict=True):
+        index = int(position)
+        share = float(position - index)
+        following = frames[index + 1] if index < len(gaps) else frames[0]
+        gap = gaps[index] if index < len(gaps) else Gap.REPEAT if end == "hold" else Gap.MOTION
+        if gap is Gap.MOTION:
+            assert float(frame[0, 0, 0]) == (1 - share) * frames[index][0, 0, 0] + share * following[0, 0, 0]
+        elif index == len(gaps):
+            assert frame is frames[-1]
+        else:
+            assert frame is (frames[index] if share <= 0.5 else following)
+
+
+def test_a_source_that_is_missing_leaves_a_longer_gap() -> None:
+    frames = numbered(9)
+    sources = [Source(index, frames[index], Gap.MOTION) for index in (0, 1, 4, 8)]
+    made = list(Engine(Blend(any_time=True), CPU).fill(sources, multiples(Fraction(1, 2), 9)))
+    assert positions_of(made) == pytest.approx([k / 2 for k in range(17)])
+
+
+def test_bytes_are_taken_for_colours_up_to_255() -> None:
+    frames = [torch.full((5, 7, 3), value, dtype=torch.uint8) for value in (51, 153)]
+    first, middle, last = Engine(Blend(), CPU).run(frames, halvings(1))
+    assert first is frames[0]
+    assert last is frames[1]
+    torch.testing.assert_close(middle, torch.full((5, 7, 3), 0.4))
+
+
+def test_times_next_to_a_source_frame_show_it() -> None:
+    """Rather than asking a network for the middle seven times over for a time 1/200 away."""
+    network = Blend()
+    sources = numbered(3)
+    times = [Fraction(0), Fraction(199, 200), Fraction(1), Fraction(201, 200)]
+    made = list(Engine(network, CPU).run(sources, times))
+    assert network.asked == []
+    assert made == [sources[0], sources[1], sources[1], sources[1]]
+
+
+repeating = st.lists(st.integers(1, 7), min_size=1, max_size=8)
+"""For how many frames each drawing is shown."""
+
+
+def drawings(shown: list[int]) -> list[Tensor]:
+    frames = []
+    for number, times in enumerate(shown):
+        frames += [numbered(number + 1, size=(40, 50))[number] / 100 for _ in range(times)]
+    return [frame + 0.001 * torch.rand(frame.shape) for frame in frames]
+
+
+@given(repeating)
+def test_repeats_are_marked_or_dropped_by_how_long_they_stand(shown: list[int]) -> None:
+    frames = drawings(shown)
+    sources = list(Look(replace_repeats=True)(frames))
+    firsts = [sum(shown[:k]) for k in range(len(shown))]
+    expected: list[tuple[int, Gap]] = []
+    for number, (first, times) in enumerate(zip(firsts, shown, strict=True)):
+        expected.append((first, Gap.MOTION))
+        if times > 4 or number == len(shown) - 1:
+            expected += [(first + k, Gap.REPEAT) for k in range(1, times)]
+    assert [(source.position, source.gap) for source in sources] == expected
+    assert all(source.frame is frames[source.position] for source in sources)
+
+
+def test_repeats_before_a_cut_stay_where_they_are() -> None:
+    frames = drawings([2, 2])
+
+    def cut_at_two(sources):
+        return (source._replace(gap=Gap.CUT) if source.position == 2 else source for source in sources)
+
+    sources = list(Look(cuts=cut_at_two, replace_repeats=True)(frames))
+    assert [(source.position, source.gap) for source in sources] == [
+        (0, Gap.MOTION),
+        (1, Gap.REPEAT),
+        (2, Gap.CUT),
+        (3, Gap.REPEAT),
+    ]
+
+
+def test_repeats_are_not_held_back_without_end() -> None:
+    taken = 0
+    still = torch.zeros(20, 20, 3)
+
+    def frames():
+        nonlocal taken
+        for _ in range(50):
+            taken += 1
+            yield still
+
+    for source in Look(replace_repeats=True)(frames()):
+        assert taken <= source.position + 5
+
+
+def test_frames_of_a_slow_fade_are_no_repeats() -> None:
+    """Each is hardly different from the one before, but soon from the one that is shown."""
+    frames = [torch.full((20, 20, 3), 0.4 + 0.004 * k) for k in range(20)]
+    positions = [source.position for source in Look(replace_repeats=True)(frames)]
+    assert positions[:4] == [0, 2, 4, 6]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=10))
+def test_exact_repeats_alone_are_held_otherwise(again: list[bool]) -> None:
+    frames = [torch.rand(6, 6, 3)]
+    for repeat in again:
+        frames.append(frames[-1].clone() if repeat else frames[-1] + 1e-6)
+    gaps = [source.gap for source in Look()(frames)][1:]
+    assert gaps == [Gap.REPEAT if repeat else Gap.MOTION for repeat in again]
+
+
+def test_the_beginning_may_be_elsewhere() -> None:
+    beginning, *frames = numbered(3)
+    *_, last = Look(end="loop")(frames, beginning)
+    assert (last.position, last.gap) == (2, Gap.MOTION)
+    assert last.frame is beginning
+    assert len(list(closed(moving([]), "loop"))) == 0

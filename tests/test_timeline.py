@@ -2,7 +2,19 @@ from fractions import Fraction
 from itertools import islice, pairwise
 
 import pytest
-from amt_frame_interpolation.amt.timeline import TOLERANCE, dyadic, exact_rate, frame_count, halvings
+from amt_frame_interpolation.amt.timeline import (
+    TOLERANCE,
+    End,
+    Plan,
+    Span,
+    dyadic,
+    exact_rate,
+    frame_count,
+    halved,
+    halvings,
+    multiples,
+    resampled,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +42,7 @@ def test_dyadic_times_are_near_enough_and_as_coarse_as_can_be(time: Fraction) ->
     assert abs(found - time) <= TOLERANCE
     if found == time:
         return
-    coarser = [Fraction(k, parts // 2) for k in range(1, parts // 2)]
+    coarser = [Fraction(k, parts // 2) for k in range(parts // 2 + 1)] if parts > 1 else []
     assert all(abs(c - time) > TOLERANCE for c in coarser)
 
 
@@ -72,3 +84,104 @@ def test_exact_rates_are_near_what_was_typed(fps: Fraction) -> None:
 def test_impossible_rates_are_refused(fps: float) -> None:
     with pytest.raises(ValueError, match="expected a frame rate"):
         exact_rate(fps)
+
+
+ends = st.sampled_from(["stop", "hold", "loop"])
+rates = st.fractions(Fraction(1, 2), 120, max_denominator=1001).filter(lambda rate: rate > 0)
+
+
+def spans_of(durations: list[Fraction], start: Fraction = Fraction(0)) -> list[Span]:
+    starts = [start + sum(durations[:k]) for k in range(len(durations) + 1)]
+    return [Span(a, b) for a, b in pairwise(starts)]
+
+
+durations = st.lists(st.fractions(Fraction(1, 100), 2, max_denominator=1000), min_size=1, max_size=12)
+
+
+@given(durations, st.fractions(-5, 5, max_denominator=7), st.integers(0, 5), ends, st.sampled_from([1, 2, 8]))
+def test_halved_gaps_fill_their_time(
+    lengths: list[Fraction], start: Fraction, passes: int, end: End, stretch: int
+) -> None:
+    made = list(halved(spans_of(lengths, start), passes, end, stretch))
+    parts = 2**passes
+    assert len(made) == frame_count(len(lengths), passes, end)
+    assert [instant.position for instant in made] == [Fraction(k, parts) for k in range(len(made))]
+    assert made[0].time == 0
+    # each begins where the one before ends, and source frames are where they were, stretched
+    assert all(a.time + a.duration == b.time for a, b in pairwise(made))
+    for index, span in enumerate(spans_of(lengths)):
+        assert made[index * parts].time == span.start * stretch
+    if end != "stop":
+        assert made[-1].time + made[-1].duration == sum(lengths) * stretch
+
+
+@given(durations, st.fractions(-5, 5, max_denominator=7), rates, ends)
+def test_resampled_frames_are_at_the_right_times(
+    lengths: list[Fraction], start: Fraction, rate: Fraction, end: End
+) -> None:
+    spans = spans_of(lengths, start)
+    made = list(resampled(spans, rate, end))
+    assert [instant.time for instant in made] == [k / rate for k in range(len(made))]
+    for instant in made:
+        index = int(instant.position)
+        span = spans[index]
+        assert start + instant.time == span.start + (instant.position - index) * (span.end - span.start)
+    last = sum(lengths[:-1]) if end == "stop" else sum(lengths)
+    beyond = made[-1].time + 1 / rate
+    assert beyond > last if end == "stop" else beyond >= last
+    assert made[-1].time <= last if end == "stop" else made[-1].time < last
+
+
+def plans() -> st.SearchStrategy[Plan]:
+    return st.builds(Plan, passes=st.integers(0, 6), end=ends, rate=st.one_of(st.none(), rates), slow=st.booleans())
+
+
+@given(plans(), st.integers(1, 40), rates)
+def test_duration_count_and_order_are_as_planned(plan: Plan, frames: int, rate: Fraction) -> None:
+    made = list(plan.instants(Span(Fraction(k) / rate, Fraction(k + 1) / rate) for k in range(frames)))
+    output_rate = plan.output_rate(rate)
+    assert len(made) == plan.count(frames, rate)
+    assert [instant.time for instant in made] == [k / output_rate for k in range(len(made))]
+    assert all(a.position < b.position for a, b in pairwise(made))
+    assert all(0 <= instant.position < frames for instant in made)
+    # the position is where the time is in the source, whatever became of time
+    assert all(instant.position == instant.time / plan.stretch * rate for instant in made)
+    lasts = len(made) / output_rate
+    if plan.end == "stop":
+        assert made[-1].position <= frames - 1
+        assert lasts - (frames - 1) / rate * plan.stretch <= 1 / output_rate
+    else:
+        assert 0 <= lasts - frames / rate * plan.stretch < 1 / output_rate
+
+
+@given(st.fractions(Fraction(1, 64), 3, max_denominator=64), st.integers(1, 30), ends, st.data())
+def test_parts_of_a_clip_have_the_positions_of_the_whole(
+    step: Fraction, frames: int, end: End, data: st.DataObject
+) -> None:
+    """A clip in batches of any sizes: no position is missing at a seam, none comes twice."""
+    whole = multiples(step, frames, end)
+    assert whole == [k * step for k in range(len(whole))]
+    assert whole[-1] <= frames - 1 if end == "stop" else frames - step <= whole[-1] < frames
+    together: list[Fraction] = []
+    seen = 0
+    while seen < frames:
+        size = data.draw(st.integers(1, frames - seen))
+        last = seen + size == frames
+        part = multiples(step, seen + size, end if last else "stop", seen)
+        together += [position + max(seen - 1, 0) for position in part]
+        seen += size
+    assert together == whole
+
+
+@given(plans(), st.integers(1, 10), rates)
+def test_a_plan_asks_for_few_spans_in_advance(plan: Plan, frames: int, rate: Fraction) -> None:
+    taken = 0
+
+    def spans():
+        nonlocal taken
+        for k in range(frames):
+            taken += 1
+            yield Span(Fraction(k) / rate, Fraction(k + 1) / rate)
+
+    for instant in plan.instants(spans()):
+        assert taken <= instant.position + 2

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from typing import Protocol, cast
@@ -97,6 +97,8 @@ class CopiedTrack(_Paced):
 
     def _all(self) -> Iterator[av.Packet]:
         for packet in _demuxed(self._file, self._index, self._part):
+            if not packet.size:
+                continue
             packet.pts = packet.dts = (packet.pts or 0) - round(self._part.origin / packet.time_base)
             packet.stream = self._stream
             yield packet
@@ -164,6 +166,9 @@ def _encoded(source: Source, stream: av.AudioStream, part: Part, stretch: int) -
     context = stream.codec_context
     rate = context.sample_rate if context.sample_rate in AAC_RATES else 48000
     layout = context.layout.name if context.layout.name in AAC_LAYOUTS else "stereo"
+    if stream.duration is not None:  # what the decoder gives beyond is an encoder's filling
+        end = ((stream.start_time or 0) + stream.duration) * _time_base(stream)
+        part = replace(part, end=end if part.end is None else min(end, part.end))
     samples = _decoded(source, stream.index, part, rate, layout)
     return EncodedTrack(stretched(samples, stretch, rate, layout), rate, layout)
 
@@ -205,19 +210,21 @@ def _decoded(source: Source, index: int, part: Part, rate: int, layout: str) -> 
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     done = 0
     most = None if part.end is None else round((part.end - part.origin) * rate)
-    for frame in _frames(source, index, part):
+    for frame in chain(_frames(source, index, part), [None]):
         start = done
-        if frame.pts is not None and frame.time_base:
+        if frame is not None and frame.pts is not None and frame.time_base:
             start = round((frame.pts * frame.time_base - part.origin) * rate)
         for piece in resampler.resample(frame):
             samples = piece.to_ndarray()
-            if start - done > rate // 10:
-                yield np.zeros((samples.shape[0], start - done), np.float32)
-                done = start
-            elif not done and start < 0:
-                samples = samples[:, -start:]
+            missing = start - done
+            if missing > (rate // 10 if done else 0):  # containers round: a little more or less is no gap
+                done = start if most is None else min(start, most)
+                yield np.zeros((len(samples), missing), np.float32)
+            elif missing < 0 and not done:
+                samples = samples[:, -missing:]
             samples = samples[:, : None if most is None else max(0, most - done)]
-            start = done = done + samples.shape[1]
+            done += samples.shape[1]
+            start = done
             if samples.shape[1]:
                 yield samples
 
@@ -234,20 +241,22 @@ def _frames(source: Source, index: int, part: Part) -> Iterator[av.AudioFrame]:
 
 
 def _demuxed(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
-    """The part's packets, and those just before it, and the empty one that flushes a decoder."""
+    """The part's packets, those just before it, and an empty one that flushes a decoder."""
     with open_file(source) as file:
         stream = _stream(file, index)
         start = part.origin - RUN_IN
         if part.trimmed and start > 0:
             file.seek(int(start / _time_base(stream)), stream=stream)
+        after = 0
         for packet in file.demux(stream):
-            if packet.pts is not None:
-                time = _begins(packet)
-                if part.end is not None and time >= part.end:
+            if packet.size:
+                packet.pts = after if packet.pts is None else packet.pts
+                after = packet.pts + (packet.duration or 0)
+                if part.end is not None and _begins(packet) >= part.end:
                     return
-                if part.trimmed and time + (packet.duration or 0) * packet.time_base <= start:
+                if part.trimmed and after * packet.time_base <= start:
                     continue
-                yield packet
+            yield packet
 
 
 def _stream(file: InputContainer, index: int) -> av.AudioStream:

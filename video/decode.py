@@ -42,6 +42,12 @@ class Window:
     duration: float = 0
     """0 is to the end."""
 
+    def __str__(self) -> str:
+        """Where to look for what is missing: nothing, or " from 1 s to 2.5 s"."""
+        if not self.start and not self.duration:
+            return ""
+        return f" from {self.start:g} s to {f'{self.start + self.duration:g} s' if self.duration else 'its end'}"
+
 
 class Frame(NamedTuple):
     """A decoded frame, upright."""
@@ -139,11 +145,7 @@ class VideoReader:
     def _first_frame(self, container: InputContainer) -> tuple[av.VideoFrame, av.VideoStream]:
         for _, frame in self._decoded(container):
             return frame, _video_stream(container)
-        raise UnreadableVideo("the video has no frame that can be decoded" + self._where())
-
-    def _where(self) -> str:
-        start, duration = self.window.start, self.window.duration
-        return f" from {start:g} s" + (f" to {start + duration:g} s" if duration else "") if start or duration else ""
+        raise UnreadableVideo(f"the video has no frames that can be decoded{self.window}")
 
     def _decoded(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames in the window with their times, which ascend."""
@@ -237,8 +239,7 @@ def _timing(container: InputContainer, window: Window) -> Timing:
         raise UnreadableVideo(f"the video is damaged: {error}. Repair or download it again.") from error
     frames = len(times) + untimed
     if not frames:
-        part = f" between {window.start:g} s and its end" if window.start or window.duration else ""
-        raise UnreadableVideo(f"the video has no frames{part}. Choose an earlier part, or another file.")
+        raise UnreadableVideo(f"the video has no frames{window}")
     # AVI stores no times: FFmpeg counts, which is wrong where frames are stored in another order.
     if not times or (container.format.name == "avi" and stream.codec_context.has_b_frames):
         return _counted(stream, frames, window)
@@ -263,18 +264,18 @@ def _timed(stream: av.VideoStream, pts: np.ndarray, time_base: Fraction, last_du
     frames, first, final = len(pts), int(pts[0]), int(pts[-1])
     last = last_duration * time_base
     seconds = (final - first) * time_base
-    said = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    # What FFmpeg guesses for one frame is made up; for more, it is compared with their times.
+    said = [rate for rate in (stream.average_rate, stream.guessed_rate if frames > 1 else None) if rate]
     try:
-        measured = [exact_rate(float((frames - 1) / seconds))] if seconds else []
-        measured = measured or [exact_rate(float(rate)) for rate in said[:1]] or [exact_rate(float(1 / last))]
+        measured = [exact_rate(float((frames - 1) / seconds if seconds else (said or [1 / last])[0]))]
     except (ValueError, ZeroDivisionError):
         raise _no_rate() from None
     for rate in (*said, *measured):
         # In frames; what the container rounded is half a unit of the time base away, or almost one where it cuts off.
         places = (pts - first) * float(time_base * rate)
-        gaps = np.diff(np.round(places))
+        gaps = np.diff(np.round(places)) if frames > 1 else np.ones(1)
         off = np.abs(places - np.round(places)).max()
-        if off <= 1.01 * time_base * rate + 1e-6 and off < 0.5 and (gaps >= 1).all() and np.median(gaps) <= 1:
+        if off <= 1.01 * time_base * rate + 1e-6 and off < 0.5 and (gaps >= 1).all() and (gaps == 1).mean() >= 0.5:
             shown = max(1, round(last * rate)) / rate
             return Timing(frames, first, final, time_base, rate, True, bool((gaps == 1).all()), shown)
     return Timing(frames, first, final, time_base, measured[0], False, False, last or 1 / measured[0])
