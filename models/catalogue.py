@@ -73,7 +73,6 @@ BUNDLED = Record(
     repo=None,
     bytes=6_001_566,
     sha256="8dc630387c2256bc12ac65dc2bea331de1cbce9e3011c7c61e16b8b4f94182d0",
-    confirmations=1,
 )
 """Trained by this project; lies beside this file once it is there."""
 
