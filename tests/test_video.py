@@ -27,7 +27,7 @@ from amt_frame_interpolation.video.colour import BT709
 from amt_frame_interpolation.video.decode import UnreadableVideo, VideoReader, Window
 from amt_frame_interpolation.video.encode import CannotWrite, VideoWriter
 from amt_frame_interpolation.video.pipeline import remake
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numbered import Counter
 from torch import Tensor
@@ -151,6 +151,8 @@ def test_target_rate(clip: Path, target: Path, fps: float, rate: Fraction, any_t
 def test_any_plan_gives_its_frames_at_their_times(
     tmp_path_factory: pytest.TempPathFactory, frames: int, rate: Fraction, container: str, plan: Plan
 ) -> None:
+    # FFmpeg does not recognise a transport stream of two or three such small frames for one.
+    assume(container != "ts" or frames > 5)
     folder = tmp_path_factory.mktemp("plan")
     source = numbered.write(folder / f"source.{container}", range(frames), rate=rate)
     run(source, folder / "made.mp4", plan, network=Counter(any_time=True))
