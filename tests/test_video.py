@@ -291,7 +291,7 @@ def test_edit_lists_are_respected(tmp_path: Path, target: Path) -> None:
         copies = {stream: taken.add_stream_from_template(stream) for stream in given.streams}
         for packet in given.demux():
             if packet.dts is not None:
-                packet.pts -= int(Fraction(1, 2) / packet.time_base)
+                packet.pts -= int(Fraction(1, 2) / packet.time_base)  # pyright: ignore[reportOperatorIssue]
                 packet.dts -= int(Fraction(1, 2) / packet.time_base)
                 packet.stream = copies[packet.stream]
                 taken.mux(packet)
@@ -343,7 +343,7 @@ def test_colours_and_their_tags_come_back(tmp_path: Path, target: Path, matrix: 
             for plane, content in zip(frame.planes, planes, strict=True):
                 padded = np.zeros((plane.height, plane.line_size), np.uint8)
                 padded[:, : plane.width] = content
-                plane.update(padded)
+                plane.update(padded)  # pyright: ignore[reportArgumentType]
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -354,7 +354,7 @@ def test_colours_and_their_tags_come_back(tmp_path: Path, target: Path, matrix: 
         assert (int(frame.colorspace), context.color_primaries, context.color_trc) == (matrix, 5, 6)
         assert int(frame.color_range) == (2 if full else 1)
         for plane, content in zip(frame.planes, planes, strict=True):
-            made = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+            made = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]  # pyright: ignore[reportCallIssue, reportArgumentType]
             assert np.abs(made.astype(int) - content).mean() < 1.5
 
 
@@ -459,7 +459,7 @@ def test_sound_in_slow_motion_lasts_as_long_and_sounds_as_high(tmp_path: Path, t
     source = numbered.write(tmp_path / "s.mp4", range(24), sound=tone)
     run(source, target, Plan(passes, "hold", slow=True))
     with av.open(str(target)) as container:
-        picture, voice = (stream.duration * stream.time_base for stream in container.streams)
+        picture, voice = (stream.duration * stream.time_base for stream in container.streams)  # pyright: ignore[reportOperatorIssue]
     assert picture == pytest.approx(2**passes, abs=1e-3)
     assert abs(picture - voice) < Fraction(1, 24)
     samples = numbered.heard(target)[1][0]
@@ -509,7 +509,7 @@ def test_picture_and_sound_stay_together_for_ten_minutes(tmp_path: Path, target:
     assert len(made) == 2 * frames
     assert [number for _, number in made[::2]] == [k % 256 for k in range(frames)]
     with av.open(str(target)) as container:
-        picture, voice = (stream.duration * stream.time_base for stream in container.streams)
+        picture, voice = (stream.duration * stream.time_base for stream in container.streams)  # pyright: ignore[reportOperatorIssue]
     one_frame = 1 / (2 * rate)
     assert abs(made[-1][0] + one_frame - frames / rate) < Fraction(1, 1000)
     assert abs(picture - frames / rate) < Fraction(1, 1000)

@@ -24,4 +24,5 @@ def test_link_opens_the_api_workflow(editor: Editor, name: str) -> None:
     queued = editor.prompt()
     for node in queued.values():  # newer frontends name the node's pack there
         node["_meta"] = {"title": node["_meta"]["title"]}
+        node["inputs"].pop("video-preview", None)  # the editor's own, there once the video is shown
     assert queued == prompt
