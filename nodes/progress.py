@@ -38,9 +38,10 @@ class Progress:
         if now - self._last_preview >= SECONDS_BETWEEN_PREVIEWS:
             self._last_preview = now
             preview = ("JPEG", _picture(frame), PREVIEW_SIDE)
-            seconds = now - self._start
-            left = seconds / self._done * (self._total - self._done)
-            _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
+            if self._done > 1:  # nothing is known of the speed before
+                seconds = now - self._start
+                left = seconds / self._done * (self._total - self._done)
+                _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
         self._bar.update_absolute(self._done, self._total, preview)
 
     def summary(self, interp_model: Any, rate: Fraction | None = None) -> ui.PreviewText:

@@ -1,4 +1,4 @@
-"""AMT Show Motion: what the network sees between two frames."""
+"""AMT Optical Flow: what the network sees between two frames."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class AMTShowMotion(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="AMTShowMotion",
-            display_name="AMT Show Motion",
+            display_name="AMT Optical Flow",
             category="video/AMT",
             description="Shows what an AMT model sees between two frames: optical flow, occlusion mask and residual.",
-            search_aliases=["amt", "optical flow", "motion", "flow", "occlusion mask", "debug interpolation", "vfi"],
+            search_aliases=["amt", "flow", "motion vectors", "occlusion mask", "debug interpolation", "vfi"],
             inputs=[
                 InterpModel.Input("interp_model", tooltip="An AMT model, from Load AMT Model."),
                 io.Image.Input("images", tooltip="At least two frames, in order. Alpha is left out."),

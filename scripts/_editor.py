@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _comfyui_server import Client
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page, Response
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # otherwise the first visit opens the list of templates
@@ -75,6 +75,19 @@ class Editor:
     def __init__(self, page: Page, server: Client) -> None:
         self.page = page
         self.server = server
+        self.complaints: list[str] = []
+        """What the page has complained of: errors in the console, uncaught ones, and requests that failed."""
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on(
+            "console", lambda said: self.complaints.append(f"console: {said.text}") if said.type == "error" else None
+        )
+        page.on("response", lambda answer: self._complain_of(answer))
+
+    def _complain_of(self, answer: Response) -> None:
+        if answer.status >= 400:
+            self.complaints.append(f"{answer.status} {answer.url}")
+
+    # ---- the page
 
     def open(self, path: str = "/", *, nodes: Collection[str] = ()) -> None:
         """Loads the page and waits until the editor can be worked with: until nodes of these types are there.
@@ -91,6 +104,69 @@ class Editor:
             arg=list(nodes),
         )
 
+    def command(self, name: str) -> None:
+        """Carries out one of the editor's commands, as a menu or a key does."""
+        self.page.evaluate("name => window.app.extensionManager.command.execute(name)", name)
+
+    def set(self, setting: str, value: object) -> None:
+        self.page.evaluate("([key, value]) => window.app.extensionManager.setting.set(key, value)", [setting, value])
+
+    def search(self, text: str) -> None:
+        """Opens the search for nodes by a double click on the empty canvas, and types."""
+        self.clear()
+        field = self.page.locator("[role=dialog] input:focus")
+        box = self.page.locator("canvas#graph-canvas").bounding_box()
+        assert box
+        for _ in range(10):
+            # What is closing, or the page that is starting, covers the canvas for a moment.
+            self.page.wait_for_function(
+                "() => !document.querySelector('[role=dialog], .p-dialog-mask, .p-blockui-mask')"
+            )
+            self.page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            self.page.wait_for_timeout(500)
+            if self.page.get_by_role("dialog").count():
+                break
+        field.fill(text)
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Opens a template from the dialog, as a person does."""
+        self.clear()
+        self.command("Comfy.BrowseTemplates")
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(pack).first.click()
+        card = dialog.get_by_test_id(f"template-workflow-{name}")
+        card.wait_for()
+        card.locator("img").first.wait_for()
+        card.click()
+        dialog.wait_for(state="hidden")
+        self.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
+
+    def open_help(self, node_type: str) -> Locator:
+        """Clicks on the title of the first node of that type, and on the button for help; returns the page."""
+        button = self.page.get_by_test_id("info-button")
+        for _ in range(20):  # the view may still be moving to show the workflow
+            place = self.page.evaluate(
+                """type => {
+                    const {canvas, ds} = window.app.canvas
+                    const node = window.app.rootGraph.nodes.find(node => node.type === type)
+                    const [x, y] = ds.convertOffsetToCanvas([node.pos[0] + 80, node.pos[1] - 15])
+                    const {left, top} = canvas.getBoundingClientRect()
+                    return [left + x, top + y]
+                }""",
+                node_type,
+            )
+            self.page.mouse.click(*place)
+            self.page.wait_for_timeout(500)
+            if button.is_visible():
+                break
+        button.click()
+        return self.page.locator(".node-help-content")
+
+    # ---- the workflow
+
+    def clear(self) -> None:
+        self.page.evaluate("() => window.app.rootGraph.clear()")
+
     def load_prompt(self, prompt: Mapping[str, Any], name: str) -> None:
         """Loads a workflow of the API format, as dropping its file onto the canvas does."""
         self.page.evaluate("async ([prompt, name]) => await window.app.loadApiJson(prompt, name)", [prompt, name])
@@ -106,6 +182,20 @@ class Editor:
     def _wait_for(self, count: int) -> None:
         self.page.wait_for_function("count => window.app.rootGraph.nodes.length === count", arg=count)
 
+    def types(self) -> list[str]:
+        """The types of the nodes on the canvas."""
+        return self.page.evaluate("() => window.app.rootGraph.nodes.map(node => node.type)")
+
+    def set_widget(self, name: str, value: object) -> None:
+        """Sets the widgets of that name on all nodes."""
+        self.page.evaluate(
+            """([name, value]) => {
+                const widgets = window.app.rootGraph.nodes.flatMap(node => node.widgets ?? [])
+                widgets.filter(widget => widget.name === name).forEach(widget => { widget.value = value })
+            }""",
+            [name, value],
+        )
+
     def workflow(self) -> dict[str, Any]:
         """What is on the canvas, as the editor saves it."""
         return self._converted()["workflow"]
@@ -117,3 +207,32 @@ class Editor:
     def _converted(self) -> dict[str, Any]:
         # as text: the browser's `undefined` would come out as null otherwise
         return json.loads(self.page.evaluate("async () => JSON.stringify(await window.app.graphToPrompt())"))
+
+    # ---- running it
+
+    def run(self) -> None:
+        """Presses Run."""
+        self.page.get_by_test_id("queue-button").click()
+
+    def wait_for_text(self, node_type: str, text: str) -> str:
+        """Waits until the node of that type shows a text with `text` in it; returns all that it shows."""
+        found = self.page.wait_for_function(
+            """([type, text]) => {
+                const node = window.app.rootGraph.nodes.find(node => node.type === type)
+                const shown = (node?.widgets ?? []).map(widget => widget.value)
+                return shown.find(value => typeof value === "string" && value.includes(text))
+            }""",
+            arg=[node_type, text],
+        )
+        return found.json_value()
+
+    def wait_for_output(self, node_type: str) -> dict[str, Any]:
+        """Waits until the node of that type has something to show from a run; returns that."""
+        found = self.page.wait_for_function(
+            """type => {
+                const node = window.app.rootGraph.nodes.find(node => node.type === type)
+                return window.app.nodeOutputs?.[node?.id]
+            }""",
+            arg=node_type,
+        )
+        return found.json_value()

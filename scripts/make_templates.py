@@ -46,7 +46,7 @@ class Template:
     caption: str
     """A few words on the thumbnail."""
     note: str
-    """Markdown: what to change. Shown beside the nodes."""
+    """Markdown: what to change. Shown above the nodes."""
     result: str | None = None
     """The workflow whose result the thumbnail shows, where this one cannot run here."""
 
@@ -178,8 +178,8 @@ TEMPLATES = {
     ),
 }
 
-NOTE_SIZE = (340, 330)
-GAP = (60, 70)
+NOTE_SIZE = (860, 220)
+GAP = (50, 70)
 """Between columns, and between the nodes of a column: a node's title stands 30 above its place."""
 ROOM = {"SaveVideo": (340, 420), "AMTModelLoader": (330, 82)}
 """What the nodes grow to, or what their texts need, where the editor's first size is too small."""
@@ -205,9 +205,9 @@ def columns(prompt: Mapping[str, Any]) -> list[list[int]]:
 
 
 def lay_out(workflow: Workflow, prompt: Mapping[str, Any]) -> None:
-    """Places the nodes in columns, beside the note, and sizes them."""
+    """Places the nodes in columns, below the note, and sizes them. Wide graphs open too small to be read."""
     nodes = {node["id"]: node for node in workflow["nodes"]}
-    x = NOTE_SIZE[0] + GAP[0]
+    x = 0.0
     for column in columns(prompt):
         y, widest = 0.0, 0.0
         for node in (nodes[key] for key in column):
@@ -223,7 +223,7 @@ def note(text: str, key: int) -> dict[str, Any]:
     return {
         "id": key,
         "type": "MarkdownNote",
-        "pos": [0, 0],
+        "pos": [0, -NOTE_SIZE[1] - GAP[1]],
         "size": list(NOTE_SIZE),
         "flags": {},
         "order": 0,
@@ -332,7 +332,9 @@ def names_of(asked: Sequence[str]) -> Iterable[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="workflows of workflows/api; all of them by default")
-    names = list(names_of(parser.parse_args().names))
+    parser.add_argument("--no-thumbnails", action="store_true", help="run nothing, and leave the pictures as they are")
+    asked = parser.parse_args()
+    names = list(names_of(asked.names))
     packs = {PACK_FOLDER: ROOT}
     if os.environ.get("VHS_PATH"):
         packs["ComfyUI-VideoHelperSuite"] = Path(os.environ["VHS_PATH"])
@@ -350,7 +352,7 @@ def main() -> None:
                     workflow = make_workflow(editor, server, name)
                     (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=2) + "\n", "utf-8")
                     print(f"workflows/{name}.json")
-            for name in names:
+            for name in () if asked.no_thumbnails else names:
                 template = TEMPLATES[name]
                 video = run(server, template.result or name, Path(temporary))
                 picture = make_thumbnail(video, template.caption)

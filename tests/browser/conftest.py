@@ -6,6 +6,7 @@ Skipped where there is no browser to drive. BROWSER_TESTS=required makes that a 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -97,6 +98,42 @@ def editor(
     server = editor_server(frontend)
     server.post("/settings", {"Comfy.VueNodes.Enabled": nodes == "vue"})
     page = chromium.new_page(viewport={"width": 1600, "height": 900})
-    page.set_default_timeout(30_000)
-    yield Editor(page, server)
+    page.set_default_timeout(60_000)
+    editor = Editor(page, server)
+    editor.open()
+    yield editor
     page.close()
+
+
+@pytest.fixture(autouse=True)
+def no_complaints(editor: Editor) -> Iterator[None]:
+    """Nothing that the page complains of comes from the pack."""
+    before = len(editor.complaints)
+    yield
+    # The frontend asks the registry of nodes about nodes by their names, which the server's policy forbids.
+    said = [text for text in editor.complaints[before:] if "https://api.comfy.org" not in text]
+    assert [text for text in said if "amt" in text.lower() or text.startswith("uncaught")] == []
+
+
+@pytest.fixture
+def picture(editor: Editor, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a picture of the page, into the ignored folder `screenshots`."""
+    kind = request.node.callspec.params["editor"]
+
+    def take(name: str) -> None:
+        editor.page.screenshot(path=ROOT / "screenshots" / kind / f"{name}.png")
+
+    return take
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failing test leaves a picture of what the editor looked like."""
+    report = yield
+    editor = getattr(item, "funcargs", {}).get("editor")
+    if report.when == "call" and report.failed and isinstance(editor, Editor):
+        name = re.sub(r"[^-\w]+", "_", item.name)
+        path = ROOT / "screenshots" / "failed" / f"{name}.png"
+        editor.page.screenshot(path=path)
+        report.sections.append(("the editor", f"{path}\n" + "\n".join(editor.complaints[-10:])))
+    return report

@@ -1,4 +1,4 @@
-"""AMT Show Motion in ComfyUI's own process."""
+"""AMT Optical Flow in ComfyUI's own process."""
 
 from __future__ import annotations
 

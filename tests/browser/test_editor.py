@@ -1,0 +1,170 @@
+"""What a person does with the nodes in the editor: find, understand, run, watch, go wrong, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _comfyui_server import LocalServer
+from _comfyui_setup import ROOT
+from _editor import Editor
+from servers import PACK_FOLDER
+
+expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed here").expect
+
+PROMPT: dict[str, Any] = json.loads((ROOT / "workflows" / "api" / "two_images_to_video.json").read_text("utf-8"))
+
+
+def ours(editor: Editor) -> dict[str, str]:
+    """The pack's nodes: {type: display name}."""
+    known = editor.server.get("/object_info")
+    return {
+        name: info["display_name"]
+        for name, info in known.items()
+        if info["python_module"] == f"custom_nodes.{PACK_FOLDER}"
+    }
+
+
+def test_every_node_is_found_and_added(editor: Editor) -> None:
+    nodes = ours(editor)
+    assert nodes
+    for node_type, title in nodes.items():
+        editor.search(title)
+        # the first hit, by its name; the preview beside the list has it, too
+        editor.page.get_by_text(title, exact=True).first.wait_for()
+        editor.page.keyboard.press("Enter")
+        editor.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
+        editor.page.mouse.click(800, 600)  # it hangs on the pointer until then
+        assert editor.types() == [node_type]
+
+
+@pytest.mark.parametrize("words", ["rife", "slow motion", "interpolate frames", "vfi", "tween"])
+def test_the_words_that_people_type_find_it(editor: Editor, words: str, picture: Callable[[str], None]) -> None:
+    editor.search(words)
+    expect(editor.page.get_by_text("AMT Frame Interpolation", exact=True).first).to_be_visible()
+    picture("search")
+    editor.page.keyboard.press("Escape")
+
+
+def test_help(editor: Editor, picture: Callable[[str], None]) -> None:
+    editor.open_template(PACK_FOLDER, "two_images_to_video")
+    page = editor.open_help("AMTImagesToVideo")
+    expect(page.get_by_role("heading", name="AMT Images to Video")).to_be_visible()
+    drawn = page.locator("img").first
+    drawn.scroll_into_view_if_needed()
+    editor.page.wait_for_function("img => img.complete && img.naturalWidth > 0", arg=drawn.element_handle())
+    picture("help")
+
+
+def test_progress_and_result(editor: Editor, picture: Callable[[str], None]) -> None:
+    editor.open_template(PACK_FOLDER, "two_images_to_video")
+    editor.set_widget("recursive_interpolation_passes", 3)
+    editor.set_widget("output_fps", 10 + editor.page.evaluate("() => Math.random()"))  # not what the cache holds
+    editor.run()
+    assert "of 9 frames" in editor.wait_for_text("AMTImagesToVideo", " left")
+    editor.page.wait_for_function(
+        """() => {
+            const node = window.app.rootGraph.nodes.find(node => node.type === "AMTImagesToVideo")
+            return window.app.nodePreviewImages?.[node.id]?.length || node.imgs?.length
+        }"""
+    )
+    picture("running")
+    said = editor.wait_for_text("AMTImagesToVideo", "9 frames in")
+    assert "96 x 96" in said
+    assert "amt-s-open.safetensors on cpu, fp32" in said
+    editor.wait_for_output("SaveVideo")
+    video = editor.page.locator("video").first
+    video.evaluate("async video => { video.muted = true; video.loop = true; await video.play() }")
+    editor.page.wait_for_function("video => video.currentTime > 0.1", arg=video.element_handle())
+    picture("done")
+
+
+def test_an_error_says_what_to_do(editor: Editor, picture: Callable[[str], None]) -> None:
+    prompt = json.loads(json.dumps(PROMPT))
+    prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
+    prompt["5"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
+    editor.load_prompt(prompt, "wrong")
+    editor.run()
+    expect(editor.page.get_by_text("AMT Images to Video failed")).to_be_visible()
+    editor.page.get_by_role("button", name="View details").first.click()
+    expect(editor.page.get_by_text("expected a whole number from 0 to 8, got 40").first).to_be_visible()
+    picture("error")
+
+
+def test_saved_and_loaded_again(editor: Editor, picture: Callable[[str], None]) -> None:
+    """Every widget of the pack comes back from a saved workflow with another value than its default."""
+    # What earlier tests made is still known by the ids of its nodes, and would be shown.
+    prompt: dict[str, Any] = {
+        "101": {"class_type": "AMTModelLoader", "inputs": {"model_name": "amt-l.pth", "precision": "fp32"}},
+        "102": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 2, "color": 255}},
+    }
+    for key, node in enumerate(ours(editor), start=103):
+        inputs: dict[str, Any] = {}
+        if node == "AMTModelLoader":
+            continue
+        info = editor.server.object_info(node)
+        for name, (kind, *rest) in {**info["input"]["required"], **info["input"].get("optional", {})}.items():
+            options = rest[0] if rest else {}
+            if kind == "COMBO":
+                inputs[name] = options["options"][-1]
+            elif kind == "BOOLEAN":
+                inputs[name] = not options["default"]
+            elif kind in ("INT", "FLOAT"):
+                inputs[name] = options["default"] + 1
+            elif kind == "STRING":
+                inputs[name] = "https://example.com/a.png\nhttps://example.com/b.png"
+            elif kind == "IMAGE":
+                inputs[name] = ["102", 0]
+            elif kind == "INTERP_MODEL":
+                inputs[name] = ["101", 0]
+        prompt[str(key)] = {"class_type": node, "inputs": inputs}
+    editor.load_prompt(prompt, "all")
+    before = editor.prompt()
+    for key, node in prompt.items():
+        assert before[key]["inputs"] == node["inputs"]
+    editor.page.keyboard.press("Control+s")
+    name = editor.page.get_by_role("dialog").get_by_role("textbox")
+    name.fill("kept")
+    name.press("Enter")
+    assert isinstance(editor.server, LocalServer)
+    file = Path(editor.server.base, "user", "default", "workflows", "kept.json")
+    editor.page.wait_for_function("() => !document.querySelector('[role=dialog]')")
+    saved = json.loads(file.read_text("utf-8"))
+    file.unlink()
+    editor.clear()
+    editor.load(saved, "kept")
+    assert editor.prompt() == before
+    picture("all_nodes")
+
+
+def test_language(editor: Editor, picture: Callable[[str], None]) -> None:
+    texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))["AMTInterpolate"]
+    prompt = {"1": {"class_type": "AMTInterpolate", "inputs": {"recursive_interpolation_passes": 3}}}
+    try:
+        editor.set("Comfy.Locale", "zh")
+        editor.open()
+        editor.load_prompt(prompt, "zh")
+        labels = editor.page.evaluate(
+            """() => {
+                const [node] = window.app.rootGraph.nodes
+                return [node.title, node.widgets[0].label, ...node.outputs.map(slot => slot.localized_name)]
+            }"""
+        )
+        assert labels[0] == texts["display_name"]
+        assert labels[1] == texts["inputs"]["recursive_interpolation_passes"]["name"]
+        assert labels[3] == texts["outputs"]["1"]["name"]
+        page = editor.open_help("AMTInterpolate")
+        heading = (ROOT / "web" / "docs" / "AMTInterpolate" / "zh.md").read_text("utf-8").splitlines()[0].lstrip("# ")
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        picture("chinese")
+    finally:
+        editor.set("Comfy.Locale", "en")
+        editor.open()
+
+
+def test_the_pack_adds_nothing_to_the_page(editor: Editor) -> None:
+    """No script of ours is loaded with the editor."""
+    assert not [path for path in editor.server.get("/extensions") if PACK_FOLDER in path]
