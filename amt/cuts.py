@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +44,17 @@ SHARE_OF_NEIGHBOURS = 0.8
 MOST_OF_MOTION = 0.36
 """However much is lost around it, a gap that loses this much more than the threshold is a cut: shots may be short."""
 NOTHING = 0.005
+SLIGHT = 0.06
+"""A change of less than this, on average where there is any, is no cut: the first frame of a fade from black, say."""
+
+
+class Novelty(NamedTuple):
+    """What two frames in a row tell of the gap between them, each 0..1."""
+
+    lost: float
+    """How much of either is not found in the other."""
+    change: float
+    """How different their pixels are, where they are."""
 
 
 @dataclass(frozen=True)
@@ -53,34 +66,35 @@ class CutDetector:
 
     def __call__(self, sources: Iterable[Source]) -> Iterator[Source]:
         """Takes sources a few ahead of those it yields: two where all frames differ, four at the most."""
-        waiting: deque[tuple[Source, float]] = deque()
-        before: deque[float] = deque(maxlen=WITHIN)
+        waiting: deque[tuple[Source, Novelty]] = deque()
+        before: deque[Novelty] = deque(maxlen=WITHIN)
         previous = None
         for source in sources:
             small = small_picture(source.frame)
-            waiting.append((source, 0.0 if previous is None else novelty(previous, small)))
+            waiting.append((source, Novelty(0, 0) if previous is None else novelty(previous, small)))
             previous = small
             while waiting and _known(waiting):
                 yield self._marked(waiting, before)
         while waiting:
             yield self._marked(waiting, before)
 
-    def _marked(self, waiting: deque[tuple[Source, float]], before: deque[float]) -> Source:
-        source, lost = waiting.popleft()
-        around = [*_nearest(reversed(before)), *_nearest(lost for _, lost in waiting)]
-        before.append(lost)
+    def _marked(self, waiting: deque[tuple[Source, Novelty]], before: deque[Novelty]) -> Source:
+        source, gap = waiting.popleft()
+        around = _nearest(reversed(before)) + _nearest(after for _, after in waiting)
+        before.append(gap)
         expected = min(SHARE_OF_NEIGHBOURS * max(around, default=0.0), MOST_OF_MOTION)
-        return source._replace(gap=Gap.CUT) if lost - expected > self.threshold else source
+        is_cut = gap.lost - expected > self.threshold and gap.change > SLIGHT
+        return source._replace(gap=Gap.CUT) if is_cut else source
 
 
-def _known(waiting: deque[tuple[Source, float]]) -> bool:
+def _known(waiting: deque[tuple[Source, Novelty]]) -> bool:
     """Whether the gaps behind the first one suffice to judge it."""
-    return len(waiting) > WITHIN or sum(lost > NOTHING for _, lost in list(waiting)[1:]) >= NEIGHBOURS
+    return len(waiting) > WITHIN or len(_nearest(gap for _, gap in list(waiting)[1:])) == NEIGHBOURS
 
 
-def _nearest(gaps: Iterable[float]) -> list[float]:
-    """The first few that are no repeats."""
-    return [lost for lost in list(gaps)[:WITHIN] if lost > NOTHING][:NEIGHBOURS]
+def _nearest(gaps: Iterable[Novelty]) -> list[float]:
+    """What is lost in the first few that are no repeats."""
+    return [gap.lost for gap in islice(gaps, WITHIN) if gap.lost > NOTHING][:NEIGHBOURS]
 
 
 def small_picture(frame: Tensor) -> Tensor:
@@ -91,32 +105,30 @@ def small_picture(frame: Tensor) -> Tensor:
     return small if frame.is_floating_point() else small / 255
 
 
-def novelty(picture0: Tensor, picture1: Tensor) -> float:
-    """How much of either picture is not found in the other, 0..1."""
+def novelty(picture0: Tensor, picture1: Tensor) -> Novelty:
+    """How different the later of two small pictures is."""
     difference = functional.avg_pool2d((picture0 - picture1).abs().mean(dim=0)[None], BLOCK).flatten()
     changed = (difference / CHANGED - 1).clamp(0, 1)
     if not bool(changed.any()):
-        return 0.0
+        return Novelty(0.0, 0.0)
     lost = (_lost(picture0, picture1, changed) + _lost(picture1, picture0, changed)) / 2
     light = (_evenly_lit(picture0) - _evenly_lit(picture1)).abs().mean()
-    return float(lost + LIGHT * light)
+    return Novelty(float(lost + LIGHT * light), float((difference * changed).sum() / changed.sum()))
 
 
 def _lost(picture0: Tensor, picture1: Tensor, changed: Tensor) -> Tensor:
     """How much of picture1 is not found in picture0."""
-    there, _ = _patches(picture0, stride=1)
-    blocks, deviations = _patches(picture1, stride=BLOCK)
-    likeness = (blocks @ there.T).masked_fill(_too_far(), 0).amax(dim=1)
-    weights = deviations.clamp(max=TEXTURED) * changed
+    blocks = functional.unfold(picture1[None], BLOCK, stride=BLOCK)[0].T.unflatten(1, (3, BLOCK, BLOCK))
+    blocks = blocks - blocks.mean(dim=(2, 3), keepdim=True)
+    lengths = blocks.flatten(1).norm(dim=1)
+    # As the blocks have no mean colour, they need not be compared with places less theirs: it comes to the same.
+    products = functional.conv2d(picture0[None], blocks)[0]
+    means, squares = (functional.avg_pool2d(picture, BLOCK, stride=1) for picture in (picture0, picture0**2))
+    places = ((squares - means**2).clamp(min=0).sum(dim=0) * BLOCK**2).sqrt()
+    likeness = products / (lengths[:, None, None] * places + 1e-6)
+    likeness = likeness.flatten(1).masked_fill(_too_far(), 0).amax(dim=1)
+    weights = (lengths / blocks[0].numel() ** 0.5).clamp(max=TEXTURED) * changed
     return ((1 - likeness) * weights).sum() / (weights.sum() + FEW * len(weights) * TEXTURED)
-
-
-def _patches(picture: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """All blocks, each less its mean colour and of length 1, [blocks, values]; and the deviations of their values."""
-    patches = functional.unfold(picture[None], BLOCK, stride=stride)[0].T.unflatten(1, (3, -1))
-    patches = (patches - patches.mean(dim=2, keepdim=True)).flatten(1)
-    lengths = patches.norm(dim=1)
-    return patches / (lengths[:, None] + 1e-6), lengths / patches.shape[1] ** 0.5
 
 
 @cache
