@@ -1,4 +1,4 @@
-"""Trains AMT-S from scratch on clips of generated video. Run it again to go on from where it stopped.
+"""Trains AMT-S from scratch on clips of generated video. Run it again to go on from where it stopped (Ctrl-C saves).
 
     python scripts/train.py --samples 400000
 
@@ -13,6 +13,8 @@ import argparse
 import copy
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +29,6 @@ from clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_wind
 from evaluation.metrics import psnr
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
 
 VALIDATION_LIST = _pack.ROOT / "scripts" / "validation.json"
 WEIGHTS = "amt-s-open.safetensors"
@@ -40,6 +41,8 @@ FALL = 0.2
 """Share of all samples over which the rate falls."""
 STRIDES = (1, 1, 1, 2, 2, 3)
 """How far apart the three frames of a sample are, each as likely as the next."""
+STILL = 0.03
+"""Share of samples that show one frame three times: what stands still must come out as it went in."""
 
 
 class Samples:
@@ -61,11 +64,11 @@ class Samples:
         random = self._random
         while True:
             clip = self._clips[random.choice(len(self._clips), p=self._weights)]
-            stride = int(random.choice(STRIDES))
+            stride = 0 if random.random() < STILL else int(random.choice(STRIDES))
             if len(clip.frames) <= 2 * stride:
                 continue
             first = int(random.integers(len(clip.frames) - 2 * stride))
-            if clip.moves(first, first + 2 * stride):
+            if stride == 0 or clip.moves(first, first + 2 * stride):
                 break
         frames = clip.frames[[first, first + stride, first + 2 * stride]]
         top, left = self._place(frames)
@@ -107,15 +110,20 @@ def charbonnier(x: Tensor) -> Tensor:
 
 
 def census(image: Tensor, target: Tensor) -> Tensor:
-    """Soft Hamming distance of the census transforms over 7 x 7 (after Meister et al., UnFlow, AAAI 2018)."""
+    """Soft Hamming distance of the census transforms over 7 x 7 (after Meister et al., UnFlow, AAAI 2018).
+
+    Of two pixels that are each other's neighbours the difference is taken once.
+    """
+    neighbours = [(y, x) for y in range(4) for x in range(-3, 4) if y > 0 or x > 0]
 
     def transform(x: Tensor) -> Tensor:
-        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True) * 255
-        neighbours = functional.unfold(grey, 7).unflatten(2, (grey.shape[2] - 6, grey.shape[3] - 6))
-        difference = neighbours - grey[:, :, 3:-3, 3:-3]
-        return difference / (0.81 + difference**2).sqrt()
+        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1) * 255
+        height, width = grey.shape[1] - 3, grey.shape[2] - 6
+        here = grey[:, :height, 3 : 3 + width]
+        difference = torch.stack([grey[:, y : y + height, 3 + x : 3 + x + width] - here for y, x in neighbours], dim=1)
+        return difference * (0.81 + difference * difference).rsqrt()
 
-    squared = (transform(image) - transform(target)) ** 2
+    squared = (transform(image) - transform(target)).square()
     return (squared / (0.1 + squared)).mean()
 
 
@@ -212,7 +220,10 @@ def initialise(network: amt.AMT) -> None:
                     module.weight.mul_(0.1)
 
 
-def train(arguments: argparse.Namespace, clips: list[Clip], validation: Validation) -> None:
+def train(
+    arguments: argparse.Namespace, clips: list[Clip], validation: Validation, stop: threading.Event | None = None
+) -> None:
+    """Trains until `arguments.samples` are seen or `stop` is set, then saves."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(arguments.seed)
     network = amt.AMT(amt.S, correlation=FullPrecisionVolume)
@@ -238,7 +249,7 @@ def train(arguments: argparse.Namespace, clips: list[Clip], validation: Validati
 
     half = torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
     since_report, losses, saved = time.time(), [], time.time()
-    while state.seen < arguments.samples:
+    while state.seen < arguments.samples and not (stop and stop.is_set()):
         started = time.time()
         if state.seen >= arguments.samples * (1 - FALL) and not before_fall.exists():
             state.save(before_fall)
@@ -309,7 +320,11 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     clips = load_clips(TRAINING, arguments.clips)
-    train(arguments, clips, Validation.from_list(arguments.clips, arguments.validation_triplets))
+    validation = Validation.from_list(arguments.clips, arguments.validation_triplets)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    train(arguments, clips, validation, stop)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 class TestSamples:
+    def test_some_show_one_frame_three_times(self, clip):
+        batch = training.Samples([clip], crop=128, seed=0).batch(200)
+        still = sum(torch.equal(a, b) and torch.equal(b, c) for a, b, c in batch)
+        assert 0 < still < 20
+
     def test_a_batch_is_triplets_of_crops(self, clip):
         batch = training.Samples([clip], crop=128, seed=0).batch(3)
         assert batch.shape == (3, 3, 3, 128, 128)
