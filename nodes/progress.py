@@ -9,6 +9,7 @@ from typing import Any
 import comfy.utils
 import numpy as np
 from comfy_api.latest import ui
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
@@ -70,7 +71,9 @@ def _show(text: str) -> None:
 
     server = PromptServer.instance
     if server.client_id is not None:  # without one it would go to everybody's node of this id
-        server.send_progress_text(text, context.node_id, server.client_id)
+        # A node that another one became when it ran is shown as that one.
+        node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
+        server.send_progress_text(text, node_id, server.client_id)
 
 
 def _time(seconds: float) -> str:
