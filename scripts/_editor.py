@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _comfyui_server import Client
-    from playwright.sync_api import Browser, Locator, Page, Response
+    from playwright.sync_api import Browser, FloatRect, Locator, Page, Response
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # otherwise the first visit opens the list of templates
@@ -128,6 +128,14 @@ class Editor:
                 break
         field.fill(text)
 
+    def put_down(self) -> None:
+        """Clicks, because a node that was chosen in the search hangs on the pointer until then."""
+        self.page.wait_for_timeout(300)
+        self.page.mouse.move(700, 400)
+        self.page.wait_for_timeout(100)
+        self.page.mouse.click(700, 400)
+        self.page.wait_for_timeout(100)
+
     def open_template(self, pack: str, name: str) -> None:
         """Opens a template from the dialog, as a person does."""
         self.clear()
@@ -185,6 +193,30 @@ class Editor:
     def types(self) -> list[str]:
         """The types of the nodes on the canvas."""
         return self.page.evaluate("() => window.app.rootGraph.nodes.map(node => node.type)")
+
+    def place_of_nodes(self, margin: int = 12) -> FloatRect:
+        """The part of the page that all nodes take."""
+        left, top, right, bottom = self.page.evaluate(
+            """() => {
+                const {canvas, ds} = window.app.canvas
+                const corner = canvas.getBoundingClientRect()
+                const place = point => {
+                    const [x, y] = ds.convertOffsetToCanvas(point)
+                    return [corner.left + x, corner.top + y]
+                }
+                const nodes = window.app.rootGraph.nodes.map(node => [...node.pos, ...node.size])
+                return [
+                    ...place([Math.min(...nodes.map(n => n[0])), Math.min(...nodes.map(n => n[1] - 30))]),
+                    ...place([Math.max(...nodes.map(n => n[0] + n[2])), Math.max(...nodes.map(n => n[1] + n[3]))]),
+                ]
+            }"""
+        )
+        return {
+            "x": left - margin,
+            "y": top - margin,
+            "width": right - left + 2 * margin,
+            "height": bottom - top + 2 * margin,
+        }
 
     def set_widget(self, name: str, value: object) -> None:
         """Sets the widgets of that name on all nodes."""

@@ -102,7 +102,9 @@ def main() -> None:
             LocalServer(find_or_make(print), base=base, arguments=arguments, log=log, device="cpu") as server,
             browser() as chromium,
         ):
-            editor = Editor(chromium.new_page(viewport={"width": 1600, "height": 900}), server)
+            page = chromium.new_page(viewport={"width": 1600, "height": 900})
+            page.set_default_timeout(120_000)
+            editor = Editor(page, server)
             editor.open()
             blueprint = make_blueprint(editor, server)
     TARGET.parent.mkdir(exist_ok=True)

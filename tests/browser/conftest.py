@@ -22,11 +22,13 @@ from PIL import Image
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, FloatRect
 
 FRONTENDS = ("pinned", "newest")
 """The one that ComfyUI's requirements ask for, and the newest on the package registry."""
 NODES = ("classic", "vue")
+SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots"
+"""Ignored by git. scripts/take_pictures.py takes the README's pictures from here."""
 
 
 def _missing(reason: str) -> NoReturn:
@@ -75,6 +77,7 @@ def editor_server(
         prepare_settings(base)
         for source in (ROOT / "media").glob("amt_demo_*.png"):
             with Image.open(source) as picture:
+                picture.save(base / "input" / source.name.replace("amt_demo", "large"))
                 picture.resize((96, 96)).save(base / "input" / source.name)
 
     def get(frontend: str) -> LocalServer:
@@ -116,12 +119,12 @@ def no_complaints(editor: Editor) -> Iterator[None]:
 
 
 @pytest.fixture
-def picture(editor: Editor, request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a picture of the page, into the ignored folder `screenshots`."""
+def picture(editor: Editor, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Takes a picture of the page, or of a part of it."""
     kind = request.node.callspec.params["editor"]
 
-    def take(name: str) -> None:
-        editor.page.screenshot(path=ROOT / "screenshots" / kind / f"{name}.png")
+    def take(name: str, part: FloatRect | None = None) -> None:
+        editor.page.screenshot(path=SCREENSHOTS / kind / f"{name}.png", clip=part)
 
     return take
 
@@ -133,7 +136,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     editor = getattr(item, "funcargs", {}).get("editor")
     if report.when == "call" and report.failed and isinstance(editor, Editor):
         name = re.sub(r"[^-\w]+", "_", item.name)
-        path = ROOT / "screenshots" / "failed" / f"{name}.png"
+        path = SCREENSHOTS / "failed" / f"{name}.png"
         editor.page.screenshot(path=path)
         report.sections.append(("the editor", f"{path}\n" + "\n".join(editor.complaints[-10:])))
     return report

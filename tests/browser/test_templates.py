@@ -36,7 +36,7 @@ def test_a_link_opens_a_template(editor: Editor) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_template(editor: Editor, name: str, picture: Callable[[str], None]) -> None:
+def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> None:
     """Out of the dialog comes what workflows/api has, and when run, it shows its result."""
     prompt = read(name)
     types = {node["class_type"] for node in prompt.values()}
