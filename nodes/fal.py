@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -91,9 +92,21 @@ def _run(
     )
 
 
+@contextmanager
+def _delivered() -> Iterator[None]:
+    """Says what can be done about a delivery that cannot be used."""
+    try:
+        yield
+    except RemoteError as error:
+        raise RemoteError(
+            f"{error}. Look for the result on your dashboard on fal.ai; to pay for another, change ask_again"
+        ) from None
+
+
 def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> int:
     """Says what came, and whether it is what AMT should have made. Returns the number of frames."""
-    count, width, height = clip.measure(data)
+    with _delivered():
+        count, width, height = clip.measure(data)
     text = f"{count} frames of {width} x {height}"
     if count != expected:
         text += f"; {expected} were expected"
@@ -145,7 +158,8 @@ class AMTFalInterpolate(io.ComfyNode):
         expected = frame_count(len(images), recursive_interpolation_passes)
         _conclude(data, expected, report)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        decoded = clip.decode(data, max_frames=2 * expected, check=check)
+        with _delivered():
+            decoded = clip.decode(data, max_frames=2 * expected, check=check)
         return io.NodeOutput(_video(data), decoded)
 
 

@@ -101,7 +101,10 @@ class AMTInterpolate(io.ComfyNode):
         step, multiplier = Fraction(1, 2**passes), 2**passes
         if target_fps:
             if not source_fps:
-                raise ValueError("source_fps: expected the frame rate of the images, which target_fps needs, got 0")
+                raise ValueError(
+                    "source_fps: expected the frame rate of the images, which target_fps needs, got 0. Type it in, or "
+                    "connect it; or set target_fps to 0."
+                )
             step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
         seam = Seam(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
         positions = multiples(step, seam.seen + len(images), seam.end, seam.seen)

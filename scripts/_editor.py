@@ -139,11 +139,19 @@ class Editor:
     def open_template(self, pack: str, name: str) -> None:
         """Opens a template from the dialog, as a person does."""
         self.clear()
+        self.set("Comfy.RightSidePanel.IsOpen", False)  # the workflow is fitted to the canvas behind it
         self.command("Comfy.BrowseTemplates")
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(pack).first.click()
         card = dialog.get_by_test_id(f"template-workflow-{name}")
-        card.wait_for()
+        place = dialog.bounding_box()
+        assert place
+        self.page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        for _ in range(100):
+            if card.count():
+                break
+            self.page.mouse.wheel(0, 400)  # the list grows while one scrolls
+            self.page.wait_for_timeout(100)
         card.locator("img").first.wait_for()
         card.click()
         dialog.wait_for(state="hidden")

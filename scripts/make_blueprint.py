@@ -69,7 +69,7 @@ def make_blueprint(editor: Editor, server: LocalServer) -> dict[str, Any]:
     right = max(node["pos"][0] + node["size"][0] for node in subgraph["nodes"])
     subgraph["inputNode"]["bounding"][:2] = [-250, 0]
     subgraph["outputNode"]["bounding"][:2] = [right + 100, 0]
-    # The picture that is shown while frames are made. The saved video can't be shown so: the editor takes it for an image.
+    # The picture that is shown while frames are made. The editor would take the saved video for an image.
     preview = "$$canvas-image-preview"
     outer |= {
         "title": TARGET.stem,
