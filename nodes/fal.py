@@ -23,10 +23,8 @@ from .checks import check_images
 
 log = logging.getLogger(__name__)
 
-_LEAVES = (
-    "Sends what comes in to fal.ai, a paid service, and needs a key of yours in the environment variable FAL_KEY where "
-    "ComfyUI is started. Uploads can be read by anybody who knows their address, and expire after a day."
-)
+_KEY = "needs a key of yours in the environment variable FAL_KEY."
+_UPLOADS = "Uploads can be read by anybody who knows their address, and expire after a day."
 
 
 def _settings(passes: int) -> list[io.Input]:
@@ -39,6 +37,7 @@ def _settings(passes: int) -> list[io.Input]:
             default=passes,
             min=1,
             max=request.MAX_PASSES,
+            display_mode=io.NumberDisplay.slider,
             tooltip="Each pass puts a frame between every two: n frames become (n - 1) x 2^passes + 1.",
         ),
         io.Int.Input(
@@ -126,11 +125,12 @@ class AMTFalInterpolate(io.ComfyNode):
             node_id="AMTFalInterpolate",
             display_name="AMT Frame Interpolation (fal.ai)",
             category="video/AMT",
-            description=f"Turns frames into a smooth video on fal.ai's machines. {_LEAVES}",
+            description=f"Sends frames to fal.ai, a paid service that makes a smooth video of them; {_KEY}",
             search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="Two or more frames, sent as 8-bit RGB PNG files; transparency is left out."
+                    "images",
+                    tooltip="Two or more frames, sent as 8-bit RGB PNG files; transparency is left out. " + _UPLOADS,
                 ),
                 *_settings(passes=4),
             ],
@@ -170,11 +170,12 @@ class AMTFalInterpolateVideo(io.ComfyNode):
             node_id="AMTFalInterpolateVideo",
             display_name="AMT Video Interpolation (fal.ai)",
             category="video/AMT",
-            description=f"Makes a video smoother on fal.ai's machines. {_LEAVES}",
+            description=f"Sends a video to fal.ai, a paid service that makes it smoother; {_KEY}",
             search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
             inputs=[
                 io.Video.Input(
-                    "video", tooltip="Up to 100 MiB as H.264. Only the picture is sent: no sound, no metadata."
+                    "video",
+                    tooltip="Up to 100 MiB as H.264. Only the picture is sent: no sound, no metadata. " + _UPLOADS,
                 ),
                 *_settings(passes=2),
             ],

@@ -30,8 +30,7 @@ class AMTInterpolate(io.ComfyNode):
             node_id="AMTInterpolate",
             display_name="AMT Frame Interpolation",
             category="video/AMT",
-            description="Makes frames between the frames of an image batch: smoother, or slow motion. "
-            "The given frames stay as they are.",
+            description="Makes frames between the frames of an image batch, for smoother motion or slow motion.",
             search_aliases=SEARCH_ALIASES,
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),

@@ -25,8 +25,8 @@ class AMTReplacedVFI(io.ComfyNode):
             node_id="AMTReplacedVFI",
             display_name="AMT VFI (replaced)",
             category="video/AMT",
-            description="Stands in for the AMT VFI node of ComfyUI-Frame-Interpolation in workflows made with it. "
-            "In new ones, use Load AMT Model and AMT Frame Interpolation.",
+            description="Stands in for the AMT VFI node of ComfyUI-Frame-Interpolation in workflows made with it; "
+            "in new ones, use Load AMT Model and AMT Frame Interpolation.",
             inputs=[
                 io.Combo.Input(
                     "model_name", options=list_checkpoints(model_folders()), tooltip="As in Load AMT Model."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -136,13 +137,17 @@ class Editor:
         self.page.mouse.click(700, 400)
         self.page.wait_for_timeout(100)
 
-    def open_template(self, pack: str, name: str) -> None:
-        """Opens a template from the dialog, as a person does."""
-        self.clear()
+    def list_templates(self, pack: str) -> Locator:
+        """Opens the dialog of templates at those of a pack; returns it."""
         self.set("Comfy.RightSidePanel.IsOpen", False)  # the workflow is fitted to the canvas behind it
         self.command("Comfy.BrowseTemplates")
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(pack).first.click()
+        dialog.get_by_test_id(re.compile("^template-workflow-")).first.wait_for()
+        return dialog
+
+    def template(self, dialog: Locator, name: str) -> Locator:
+        """The card of a template in the dialog, with its picture."""
         card = dialog.get_by_test_id(f"template-workflow-{name}")
         place = dialog.bounding_box()
         assert place
@@ -153,7 +158,13 @@ class Editor:
             self.page.mouse.wheel(0, 400)  # the list grows while one scrolls
             self.page.wait_for_timeout(100)
         card.locator("img").first.wait_for()
-        card.click()
+        return card
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Opens a template from the dialog, as a person does."""
+        self.clear()
+        dialog = self.list_templates(pack)
+        self.template(dialog, name).click()
         dialog.wait_for(state="hidden")
         self.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
 

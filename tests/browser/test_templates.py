@@ -35,6 +35,17 @@ def test_a_link_opens_a_template(editor: Editor) -> None:
     assert queued(editor) == read(name)
 
 
+def test_the_dialog_lists_them(editor: Editor, picture: Callable[..., None]) -> None:
+    editor.clear()
+    dialog = editor.list_templates(PACK_FOLDER)
+    for name in NAMES:
+        editor.template(dialog, name)
+    dialog.get_by_text(PACK_FOLDER).first.click()
+    picture("templates")
+    editor.page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> None:
     """Out of the dialog comes what workflows/api has, and when run, it shows its result."""
