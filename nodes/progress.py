@@ -38,7 +38,8 @@ class Progress:
         now = time.monotonic()
         if now - self._last_preview >= SECONDS_BETWEEN_PREVIEWS:
             self._last_preview = now
-            preview = ("JPEG", _picture(frame), PREVIEW_SIDE)
+            picture = _picture(frame)
+            preview = ("JPEG", picture, max(picture.size))  # ComfyUI would scale up to a larger side, too
             if self._done > 1:  # nothing is known of the speed before
                 seconds = now - self._start
                 left = seconds / self._done * (self._total - self._done)

@@ -149,14 +149,7 @@ class Editor:
     def template(self, dialog: Locator, name: str) -> Locator:
         """The card of a template in the dialog, with its picture."""
         card = dialog.get_by_test_id(f"template-workflow-{name}")
-        place = dialog.bounding_box()
-        assert place
-        self.page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
-        for _ in range(100):
-            if card.count():
-                break
-            self.page.mouse.wheel(0, 400)  # the list grows while one scrolls
-            self.page.wait_for_timeout(100)
+        card.scroll_into_view_if_needed()  # pictures further down are not loaded yet
         card.locator("img").first.wait_for()
         return card
 

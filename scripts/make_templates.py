@@ -184,6 +184,8 @@ GAP = (50, 70)
 """Between columns, and between the nodes of a column: a node's title stands 30 above its place."""
 ROOM = {"SaveVideo": (340, 420), "AMTModelLoader": (330, 82)}
 """What the nodes grow to, or what their texts need, where the editor's first size is too small."""
+GROWS = ("LoadVideo", "VHS_LoadVideo")
+"""As high as the video is: nothing stands below them."""
 
 
 # ------------------------------------------------------------------------------------------------------------- layout
@@ -202,7 +204,8 @@ def columns(prompt: Mapping[str, Any]) -> list[list[int]]:
 
     places = {node: from_right(node) for node in prompt}
     last = max(places.values())
-    return [[int(node) for node in prompt if places[node] == last - column] for column in range(last + 1)]
+    in_order = sorted(prompt, key=lambda node: prompt[node]["class_type"] in GROWS)
+    return [[int(node) for node in in_order if places[node] == last - column] for column in range(last + 1)]
 
 
 def lay_out(workflow: Workflow, prompt: Mapping[str, Any], above: float = 0) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from _comfyui_setup import HOME, ROOT, ComfyUI
 from _editor import Editor, NoBrowser, browser, prepare_settings
 from PIL import Image
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
+from tiny_video import video_bytes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect
@@ -70,11 +71,12 @@ def newest_frontend(comfyui: ComfyUI) -> Path:
 def editor_server(
     chromium: Browser, start_server: ServerStarter, vhs_path: Path | None, request: pytest.FixtureRequest
 ) -> Callable[[str], LocalServer]:
-    """Gives the server with a frontend; started when first asked for. Its demo pictures are small ones."""
+    """Gives the server with a frontend; started when first asked for. Its demo pictures and its demo clip are small."""
     servers: dict[str, LocalServer] = {}
 
     def prepare(base: Path) -> None:
         prepare_settings(base)
+        (base / "input" / "amt_demo_clip.mp4").write_bytes(video_bytes(3, 96, 96))
         for source in (ROOT / "media").glob("amt_demo_*.png"):
             with Image.open(source) as picture:
                 picture.save(base / "input" / source.name.replace("amt_demo", "large"))

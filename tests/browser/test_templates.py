@@ -59,8 +59,8 @@ def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> No
     if types.intersection(SENDS):
         picture(name)
         return
-    for passes in ("recursive_interpolation_passes", "multiplier"):
-        editor.set_widget(passes, 2)
+    for widget, value in (("recursive_interpolation_passes", 1), ("multiplier", 2)):
+        editor.set_widget(widget, value)
     editor.run()
     for node_type in types.intersection(SHOWS_RESULT):
         ((file,),) = (
@@ -69,5 +69,13 @@ def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> No
             if isinstance(value, list) and isinstance(value[0], dict)
         )
         assert file["filename"].endswith(".mp4")
-    editor.page.wait_for_function("() => [...document.querySelectorAll('video')].some(video => video.readyState >= 2)")
+    editor.page.wait_for_function(
+        """() => {
+            const video = [...document.querySelectorAll("video")].find(video => video.src.includes("type=output"))
+            if (!video || video.readyState < 2) return false
+            video.muted = video.loop = true
+            video.play()
+            return video.currentTime > 0
+        }"""
+    )
     picture(name)
