@@ -12,7 +12,7 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 import torch
-from comfy_api.latest import Input, InputImpl, Types, io
+from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..amt.timeline import frame_count
 from ..remote import clip, frames, request, result
@@ -20,6 +20,7 @@ from ..remote.credentials import read_key
 from ..remote.errors import RemoteError
 from ..remote.request import File
 from .checks import check_images
+from .progress import show_text
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ def _delivered() -> Iterator[None]:
         ) from None
 
 
-def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> int:
-    """Says what came, and whether it is what AMT should have made. Returns the number of frames."""
+def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> ui.PreviewText:
+    """Says what came, and whether it is what AMT should have made."""
     with _delivered():
         count, width, height = clip.measure(data)
     text = f"{count} frames of {width} x {height}"
@@ -111,7 +112,7 @@ def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) 
         text += f"; {expected} were expected"
         log.warning("fal.ai delivered %s", text)
     report(text, 1.0)
-    return count
+    return show_text(text)
 
 
 def _video(data: bytes) -> Input.Video:
@@ -156,11 +157,11 @@ class AMTFalInterpolate(io.ComfyNode):
             request.FRAMES_APP, prepare, lambda urls: {"frames": [{"url": url} for url in urls]}, settings, report
         )
         expected = frame_count(len(images), recursive_interpolation_passes)
-        _conclude(data, expected, report)
+        shown = _conclude(data, expected, report)
         check = comfy.model_management.throw_exception_if_processing_interrupted
         with _delivered():
             decoded = clip.decode(data, max_frames=2 * expected, check=check)
-        return io.NodeOutput(_video(data), decoded)
+        return io.NodeOutput(_video(data), decoded, ui=shown)
 
 
 class AMTFalInterpolateVideo(io.ComfyNode):
@@ -203,8 +204,8 @@ class AMTFalInterpolateVideo(io.ComfyNode):
 
         report = _reporter(cls.hidden.unique_id)
         data = _run(request.VIDEO_APP, prepare, lambda urls: {"video_url": urls[0]}, settings, report)
-        _conclude(data, frame_count(sent[0], recursive_interpolation_passes), report)
-        return io.NodeOutput(_video(data))
+        shown = _conclude(data, frame_count(sent[0], recursive_interpolation_passes), report)
+        return io.NodeOutput(_video(data), ui=shown)
 
 
 NODES = [] if os.environ.get("AMT_FAL", "").strip().lower() == "off" else [AMTFalInterpolate, AMTFalInterpolateVideo]

@@ -85,6 +85,9 @@ def test_progress_and_result(editor: Editor, picture: Callable[..., None]) -> No
     video = editor.page.locator("video").first
     video.evaluate("async video => { video.muted = true; video.loop = true; await video.play() }")
     editor.page.wait_for_function("video => video.currentTime > 0.1", arg=video.element_handle())
+    expect(editor.page.get_by_text("0 active")).to_be_visible()
+    editor.page.wait_for_timeout(1500)
+    expect(editor.page.get_by_text("9 frames in")).to_be_visible()  # and stays, when the job is over
     picture("done")
     picture("graph", editor.place_of_nodes())
 
