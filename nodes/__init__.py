@@ -11,13 +11,28 @@ from comfy_api.latest import ComfyExtension, io
 
 from .example_images import place_examples
 
-FAMILIES = ("loader", "interpolate", "images_to_video", "interpolate_video", "show_motion", "load_frames", "fal")
+FAMILIES = (
+    "loader",
+    "interpolate",
+    "images_to_video",
+    "interpolate_video",
+    "show_motion",
+    "load_frames",
+    "fal",
+    "replaced",
+)
 
 
 class AMTExtension(ComfyExtension):
     async def on_load(self) -> None:
         folder_paths.add_model_folder_path("amt", os.path.join(folder_paths.models_dir, "amt"))
         place_examples()
+        try:
+            from .replaced import register_replacements
+
+            await register_replacements()
+        except Exception:  # as with the nodes: without it, the rest works
+            logging.getLogger(__name__).warning("AMT Frame Interpolation: AMT VFI will not be replaced", exc_info=True)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for family in FAMILIES for node in _nodes(family)]

@@ -15,15 +15,19 @@ from ..amt.timeline import MOST_PASSES, exact_rate
 def check_images(images: object, name: str = "images") -> Tensor:
     """An IMAGE batch [frames, height, width, 3 or 4] of finite numbers. Raises ValueError."""
     if not isinstance(images, Tensor):
-        raise ValueError(f"{name}: expected an IMAGE batch, got {type(images).__name__}")
+        raise ValueError(f"{name}: expected an IMAGE batch, got {type(images).__name__}. Connect an IMAGE.")
     shape = " x ".join(map(str, images.shape))
     if images.dim() != 4 or not images.is_floating_point():
-        raise ValueError(f"{name}: expected floats [frames, height, width, channels], got {images.dtype} {shape}")
+        raise ValueError(
+            f"{name}: expected floats [frames, height, width, channels], got {images.dtype} {shape}. "
+            "The node that made them gives no IMAGE as ComfyUI means it."
+        )
     if len(images) < 1:
-        raise ValueError(f"{name}: expected at least one frame, got none")
+        raise ValueError(f"{name}: expected at least one frame, got none. Look at what chooses the frames before.")
     if images.shape[1] < 1 or images.shape[2] < 1:
         raise ValueError(
-            f"{name}: expected frames of at least one pixel, got [frames, height, width, channels] {shape}"
+            f"{name}: expected frames of at least one pixel, got [frames, height, width, channels] {shape}. "
+            "Look at what crops or resizes them before."
         )
     if images.shape[3] not in (3, 4):
         raise ValueError(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import torch
-from comfy_api.latest import Input, InputImpl, Types, io
+from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..amt.timeline import frame_count
 from ..remote import clip, frames, request, result
@@ -19,13 +20,12 @@ from ..remote.credentials import read_key
 from ..remote.errors import RemoteError
 from ..remote.request import File
 from .checks import check_images
+from .progress import show_text
 
 log = logging.getLogger(__name__)
 
-_LEAVES = (
-    "Sends what comes in to fal.ai, a paid service, and needs a key of yours in the environment variable FAL_KEY where "
-    "ComfyUI is started. Uploads can be read by anybody who knows their address, and expire after a day."
-)
+_KEY = "needs a key of yours in the environment variable FAL_KEY."
+_UPLOADS = "Uploads can be read by anybody who knows their address, and expire after a day."
 
 
 def _settings(passes: int) -> list[io.Input]:
@@ -38,6 +38,7 @@ def _settings(passes: int) -> list[io.Input]:
             default=passes,
             min=1,
             max=request.MAX_PASSES,
+            display_mode=io.NumberDisplay.slider,
             tooltip="Each pass puts a frame between every two: n frames become (n - 1) x 2^passes + 1.",
         ),
         io.Int.Input(
@@ -91,15 +92,27 @@ def _run(
     )
 
 
-def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> int:
-    """Says what came, and whether it is what AMT should have made. Returns the number of frames."""
-    count, width, height = clip.measure(data)
+@contextmanager
+def _delivered() -> Iterator[None]:
+    """Says what can be done about a delivery that cannot be used."""
+    try:
+        yield
+    except RemoteError as error:
+        raise RemoteError(
+            f"{error}. Look for the result on your dashboard on fal.ai; to pay for another, change ask_again"
+        ) from None
+
+
+def _conclude(data: bytes, expected: int, report: Callable[[str, float], None]) -> ui.PreviewText:
+    """Says what came, and whether it is what AMT should have made."""
+    with _delivered():
+        count, width, height = clip.measure(data)
     text = f"{count} frames of {width} x {height}"
     if count != expected:
         text += f"; {expected} were expected"
         log.warning("fal.ai delivered %s", text)
     report(text, 1.0)
-    return count
+    return show_text(text)
 
 
 def _video(data: bytes) -> Input.Video:
@@ -113,11 +126,12 @@ class AMTFalInterpolate(io.ComfyNode):
             node_id="AMTFalInterpolate",
             display_name="AMT Frame Interpolation (fal.ai)",
             category="video/AMT",
-            description=f"Turns frames into a smooth video on fal.ai's machines. {_LEAVES}",
+            description=f"Sends frames to fal.ai, a paid service that makes a smooth video of them; {_KEY}",
             search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="Two or more frames, sent as 8-bit RGB PNG files; transparency is left out."
+                    "images",
+                    tooltip="Two or more frames, sent as 8-bit RGB PNG files; transparency is left out. " + _UPLOADS,
                 ),
                 *_settings(passes=4),
             ],
@@ -143,10 +157,11 @@ class AMTFalInterpolate(io.ComfyNode):
             request.FRAMES_APP, prepare, lambda urls: {"frames": [{"url": url} for url in urls]}, settings, report
         )
         expected = frame_count(len(images), recursive_interpolation_passes)
-        _conclude(data, expected, report)
+        shown = _conclude(data, expected, report)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        decoded = clip.decode(data, max_frames=2 * expected, check=check)
-        return io.NodeOutput(_video(data), decoded)
+        with _delivered():
+            decoded = clip.decode(data, max_frames=2 * expected, check=check)
+        return io.NodeOutput(_video(data), decoded, ui=shown)
 
 
 class AMTFalInterpolateVideo(io.ComfyNode):
@@ -156,11 +171,12 @@ class AMTFalInterpolateVideo(io.ComfyNode):
             node_id="AMTFalInterpolateVideo",
             display_name="AMT Video Interpolation (fal.ai)",
             category="video/AMT",
-            description=f"Makes a video smoother on fal.ai's machines. {_LEAVES}",
+            description=f"Sends a video to fal.ai, a paid service that makes it smoother; {_KEY}",
             search_aliases=["fal", "fal.ai", "remote interpolation", "cloud interpolation", "hosted amt"],
             inputs=[
                 io.Video.Input(
-                    "video", tooltip="Up to 100 MiB as H.264. Only the picture is sent: no sound, no metadata."
+                    "video",
+                    tooltip="Up to 100 MiB as H.264. Only the picture is sent: no sound, no metadata. " + _UPLOADS,
                 ),
                 *_settings(passes=2),
             ],
@@ -188,8 +204,8 @@ class AMTFalInterpolateVideo(io.ComfyNode):
 
         report = _reporter(cls.hidden.unique_id)
         data = _run(request.VIDEO_APP, prepare, lambda urls: {"video_url": urls[0]}, settings, report)
-        _conclude(data, frame_count(sent[0], recursive_interpolation_passes), report)
-        return io.NodeOutput(_video(data))
+        shown = _conclude(data, frame_count(sent[0], recursive_interpolation_passes), report)
+        return io.NodeOutput(_video(data), ui=shown)
 
 
 NODES = [] if os.environ.get("AMT_FAL", "").strip().lower() == "off" else [AMTFalInterpolate, AMTFalInterpolateVideo]

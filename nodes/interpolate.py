@@ -30,8 +30,7 @@ class AMTInterpolate(io.ComfyNode):
             node_id="AMTInterpolate",
             display_name="AMT Frame Interpolation",
             category="video/AMT",
-            description="Makes frames between the frames of an image batch: smoother, or slow motion. "
-            "The given frames stay as they are.",
+            description="Makes frames between the frames of an image batch, for smoother motion or slow motion.",
             search_aliases=SEARCH_ALIASES,
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
@@ -101,7 +100,10 @@ class AMTInterpolate(io.ComfyNode):
         step, multiplier = Fraction(1, 2**passes), 2**passes
         if target_fps:
             if not source_fps:
-                raise ValueError("source_fps: expected the frame rate of the images, which target_fps needs, got 0")
+                raise ValueError(
+                    "source_fps: expected the frame rate of the images, which target_fps needs, got 0. Type it in, or "
+                    "connect it; or set target_fps to 0."
+                )
             step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
         seam = Seam(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
         positions = multiples(step, seam.seen + len(images), seam.end, seam.seen)

@@ -30,8 +30,8 @@ class AMTInterpolateVideo(io.ComfyNode):
             node_id="AMTInterpolateVideo",
             display_name="AMT Video Interpolation",
             category="video/AMT",
-            description="Makes frames between the frames of a video of any length, without holding it in memory. "
-            "Its sound comes along.",
+            description="Makes frames between the frames of a video of any length, without holding it in memory, and "
+            "keeps its sound.",
             search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate", "60 fps", "loop"],
             inputs=[
                 InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),

@@ -32,7 +32,7 @@ class AMTModelLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=list_checkpoints(_folders()),
+                    options=list_checkpoints(model_folders()),
                     tooltip="The bundled model, the published AMT models (CC BY-NC 4.0, downloaded on first use), "
                     "and the files in models/amt and models/frame_interpolation.",
                 ),
@@ -52,7 +52,7 @@ class AMTModelLoader(io.ComfyNode):
     def execute(cls, model_name: str, precision: str = "auto") -> io.NodeOutput:
         device = mm.get_torch_device()
         dtype = _dtype(precision, device)
-        found = find_checkpoint(model_name, _folders())
+        found = find_checkpoint(model_name, model_folders())
         path = _download(found) if isinstance(found, Record) else found
         network = load_checkpoint(path).network
         patcher = comfy.model_patcher.CoreModelPatcher(
@@ -63,7 +63,7 @@ class AMTModelLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model_name: str, precision: str = "auto") -> object:
         """A file that was replaced under its name is loaded anew."""
-        found = find_checkpoint(model_name, _folders())
+        found = find_checkpoint(model_name, model_folders())
         # One that was downloaded meanwhile is the one that the catalogue names: nothing new.
         if isinstance(found, Record) or by_name(model_name):
             return None
@@ -79,7 +79,7 @@ def _download(record: Record) -> Path:
         mm.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total or max(done, 1))
 
-    return download(record, _folders()[0], progress=progress)
+    return download(record, model_folders()[0], progress=progress)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -93,7 +93,7 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-def _folders() -> list[Path]:
+def model_folders() -> list[Path]:
     return [Path(folder) for kind in ("amt", "frame_interpolation") for folder in folder_paths.get_folder_paths(kind)]
 
 

@@ -45,7 +45,7 @@ class Seam:
         except (AttributeError, KeyError, TypeError) as error:
             raise TypeError(
                 f"meta_batch: expected Video Helper Suite's Meta Batch Manager, got {type(manager).__name__} "
-                f"({error!r})"
+                f"({error!r}). Connect the manager itself, or nothing."
             ) from None
         if self._run:
             if not isinstance(kept, tuple) or kept[0] != self._run - 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from fractions import Fraction
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import comfy.utils
 import numpy as np
 from comfy_api.latest import ui
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
@@ -37,7 +39,8 @@ class Progress:
         now = time.monotonic()
         if now - self._last_preview >= SECONDS_BETWEEN_PREVIEWS:
             self._last_preview = now
-            preview = ("JPEG", _picture(frame), PREVIEW_SIDE)
+            picture = _picture(frame)
+            preview = ("JPEG", picture, max(picture.size))  # ComfyUI would scale up to a larger side, too
             if self._done > 1:  # nothing is known of the speed before
                 seconds = now - self._start
                 left = seconds / self._done * (self._total - self._done)
@@ -57,12 +60,13 @@ class Progress:
 
 
 def show_text(text: str) -> ui.PreviewText:
-    """Shows a text on the node that runs. Returns it as the node's `ui` output, which the API's history has too."""
-    _show(text)
+    """Shows a text on the node that runs, for good. Returns it as the node's `ui` output, which the API's history has
+    too."""
+    _show(text, stays=True)
     return ui.PreviewText(text)
 
 
-def _show(text: str) -> None:
+def _show(text: str, stays: bool = False) -> None:
     context = get_executing_context()
     if context is None:  # not run by a server
         return
@@ -70,7 +74,20 @@ def _show(text: str) -> None:
 
     server = PromptServer.instance
     if server.client_id is not None:  # without one it would go to everybody's node of this id
-        server.send_progress_text(text, context.node_id, server.client_id)
+        # A node that another one became when it ran is shown as that one.
+        node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
+        server.send_progress_text(text, node_id, server.client_id)
+        if stays:
+            again = _show_again(server, context.prompt_id, (text, node_id, server.client_id))
+            asyncio.run_coroutine_threadsafe(again, server.loop)
+
+
+async def _show_again(server: Any, prompt_id: str, message: tuple[str, str, str]) -> None:
+    """Newer editors clear the texts of a job when it ends: sends this one once more after that."""
+    while any(prompt_id == job[1] for job in server.prompt_queue.get_current_queue_volatile()[0]):
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)  # the message that says so goes out last
+    server.send_progress_text(*message)
 
 
 def _time(seconds: float) -> str:

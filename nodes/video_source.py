@@ -56,5 +56,8 @@ def open_video(video: Any) -> VideoFile | VideoInMemory:
     if isinstance(video, InputImpl.VideoFromComponents):
         return VideoInMemory(video)
     if not isinstance(video, Input.Video):
-        raise TypeError(f"video: expected a VIDEO, got {type(video).__name__}")
+        raise TypeError(
+            f"video: expected a VIDEO, got {type(video).__name__}. Connect Load Video or Create Video; "
+            "images go into AMT Images to Video."
+        )
     return VideoFile(video.get_stream_source(), Window(*video.get_active_trim_window()))

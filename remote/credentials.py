@@ -50,7 +50,9 @@ def _read_file(path: Path) -> str:
             key = file.read(4096).strip()
             mode = os.fstat(file.fileno()).st_mode
     except (OSError, ValueError) as error:
-        raise RemoteError(f"the file named by FAL_KEY_FILE could not be read ({type(error).__name__})") from None
+        raise RemoteError(
+            f"the file named by FAL_KEY_FILE could not be read ({type(error).__name__}). Check the path"
+        ) from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         log.warning("The file named by FAL_KEY_FILE can be read by other users of this machine: chmod 600 helps")
     return key

@@ -110,7 +110,7 @@ class Job:
             while not self._reports.empty():
                 report(*self._reports.get())
             if time.monotonic() > self._deadline:
-                raise RemoteError(f"the fal.ai job {self._late} and was given up")
+                raise RemoteError(f"the fal.ai job {self._late} and was given up. Run the workflow again later")
 
         def work() -> T:
             urls = self._deliver(prepare())
@@ -162,7 +162,9 @@ class Job:
     def _gate(self, request: httpx.Request) -> None:
         """Before each request that carries the key or a token, redirects and the library's repetitions included."""
         if request.url.host not in _hosts():
-            raise RemoteError("fal.ai pointed to an unexpected host; the key was not sent there")
+            raise RemoteError(
+                "fal.ai pointed to an unexpected host; the key was not sent there. Update fal-client and this pack"
+            )
         if request.method == "PUT":
             if time.monotonic() > self._cancel_by:
                 raise Stopped
@@ -179,7 +181,10 @@ class Job:
             return [f"data:{file.content_type};base64,{base64.b64encode(file.data).decode()}" for file in files]
         for size, most in ((max(sizes), MAX_FILE_BYTES), (sum(sizes), MAX_BYTES)):
             if size > most:
-                raise RemoteError(f"{size / MIB:.0f} MiB to upload: expected at most {most // MIB}. Nothing was sent")
+                raise RemoteError(
+                    f"{size / MIB:.0f} MiB to upload: expected at most {most // MIB}. Nothing was sent. "
+                    "Use fewer or smaller frames, or a shorter video"
+                )
         urls: list[str] = []
         for number, file in enumerate(files):
             self._say(f"uploading {number + 1} of {len(files)}", 0.3 * number / len(files))
@@ -196,7 +201,7 @@ class Job:
             except Exception as error:
                 raise self._failure("uploading to fal.ai", error) from None
             if not isinstance(url, str) or urlsplit(url).scheme != "https":
-                raise RemoteError("fal.ai took an upload but did not say where it is")
+                raise RemoteError("fal.ai took an upload but did not say where it is. Run the workflow again")
             urls.append(url)
         return urls
 
@@ -326,7 +331,7 @@ class Job:
         elif isinstance(error, httpx.TransportError):
             reason = f"no connection, or it broke off ({kind}). Is the machine online?"
         else:
-            reason = f"the answer was not understood ({kind})"
+            reason = f"the answer was not understood ({kind}). Update fal-client and this pack"
         return f"{doing} failed: {reason}"
 
     def _http_problem(self, response: httpx.Response) -> str:

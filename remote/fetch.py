@@ -66,16 +66,21 @@ def check_url(url: str | URL, rules: Rules) -> URL:
         parsed = URL(url)
         host, port = parsed.raw_host or "", parsed.port
     except ValueError:
-        raise RemoteError("not a valid URL") from None
+        raise RemoteError("not a valid URL: expected https://host/path") from None
     if parsed.scheme != "https" and not (rules.private and parsed.scheme == "http"):
         raise RemoteError("expected a URL that starts with https://, or a data URI that starts with data:image/")
     if not host or port is None:
-        raise RemoteError("the URL names no host")
+        raise RemoteError("the URL names no host: expected https://host/path")
     if parsed.raw_user is not None or parsed.raw_password is not None:
-        raise RemoteError("a URL with a user name or password is refused")
+        raise RemoteError(
+            "a URL with a user name or password is refused, because workflows are shared. Use an address that needs "
+            "none"
+        )
     if rules.allowed is not None:
         if not rules.allowed(parsed):
-            raise RemoteError(f"the host {plain(host, limit=80)} is not one of the expected ones")
+            raise RemoteError(
+                f"the host {plain(host, limit=80)} is not one of the expected ones. Update this pack; it may be new"
+            )
     elif ":" in host or host.replace(".", "").isdigit():
         # Looks like an address, so it would be dialled without going through a resolver; 127.1 and 2130706433 too.
         check_address(host, rules)
@@ -87,7 +92,9 @@ def check_address(address: str, rules: Rules) -> None:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        raise RemoteError(f"{plain(address, limit=80)} is not an IP address in its usual form") from None
+        raise RemoteError(
+            f"{plain(address, limit=80)} is not an IP address in its usual form, such as 192.0.2.1"
+        ) from None
     inner: ipaddress.IPv4Address | None = None
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -198,7 +205,9 @@ async def _fetch_all(urls: Mapping[str, str], rules: Rules, resolve: Resolve) ->
         nonlocal total
         total += more
         if total > rules.max_total:
-            raise RemoteError(f"all files together are larger than {rules.max_total // MIB} MiB")
+            raise RemoteError(
+                f"all files together are larger than {rules.max_total // MIB} MiB. Use fewer or smaller ones"
+            )
 
     async def one(name: str, url: str) -> bytes:
         async with slots:
@@ -209,18 +218,18 @@ async def _fetch_all(urls: Mapping[str, str], rules: Rules, resolve: Resolve) ->
             except asyncio.TimeoutError:  # not the built-in one before Python 3.11
                 spent = time.monotonic() >= deadline
                 problem = (
-                    f"not done within {rules.seconds:g} s"
+                    f"not done within {rules.seconds:g} s. Use smaller files, or a faster server"
                     if spent
-                    else f"the server was silent for more than {rules.stall:g} s"
+                    else f"the server was silent for more than {rules.stall:g} s. Run the workflow again"
                 )
             except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-                problem = "the server's certificate could not be verified"
+                problem = "the server's certificate could not be verified. Host the file elsewhere"
             except aiohttp.ClientPayloadError:
-                problem = "the file broke off before its end"
+                problem = "the file broke off before its end. Run the workflow again"
             except aiohttp.ClientConnectionError as error:
-                problem = f"no connection, or it broke off ({type(error).__name__})"
+                problem = f"no connection, or it broke off ({type(error).__name__}). Is the address right?"
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                problem = f"the transfer failed ({type(error).__name__})"
+                problem = f"the transfer failed ({type(error).__name__}). Run the workflow again"
             raise RemoteError(f"{name}: {problem}")
 
     async with aiohttp.ClientSession(
@@ -251,10 +260,14 @@ async def _fetch(
                 target = check_url(target.join(URL(response.headers.get("Location", ""))), rules)
                 continue
             if response.status != 200:
-                raise RemoteError(f"the server answered HTTP {response.status}")
+                raise RemoteError(
+                    f"the server answered HTTP {response.status}. Does the address open in a private browser window?"
+                )
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise RemoteError("the server compressed the transfer although it was asked not to")
-            too_large = f"larger than {rules.max_bytes // MIB} MiB"
+                raise RemoteError(
+                    "the server compressed the transfer although it was asked not to. Host the file elsewhere"
+                )
+            too_large = f"larger than {rules.max_bytes // MIB} MiB. Make it smaller"
             if (response.content_length or 0) > rules.max_bytes:
                 raise RemoteError(too_large)
             body = bytearray()
@@ -264,4 +277,4 @@ async def _fetch(
                 if len(body) > rules.max_bytes:
                     raise RemoteError(too_large)
             return bytes(body)
-    raise RemoteError(f"more than {rules.max_redirects} redirects")
+    raise RemoteError(f"more than {rules.max_redirects} redirects. Use the address that they lead to")

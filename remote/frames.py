@@ -47,7 +47,7 @@ def parse(text: str, rules: Rules) -> dict[str, str | bytes]:
     if not frames:
         raise RemoteError("no frames: expected one https URL or base64 data URI a line")
     if len(frames) > MAX_FRAMES:
-        raise RemoteError(f"{len(frames)} frames: expected at most {MAX_FRAMES}")
+        raise RemoteError(f"{len(frames)} frames: expected at most {MAX_FRAMES}. Use fewer, and more passes")
     return frames
 
 
@@ -56,12 +56,14 @@ def _data_uri(uri: str, rules: Rules) -> bytes:
     if not comma or not head.lower().endswith(";base64"):
         raise RemoteError("expected a data URI of the form data:image/png;base64,...")
     if len(body) > rules.max_bytes * 4 // 3 + 4:
-        raise RemoteError(f"larger than {rules.max_bytes // MIB} MiB")
+        raise RemoteError(f"larger than {rules.max_bytes // MIB} MiB. Make it smaller")
     try:
         encoded = urllib.parse.unquote_to_bytes(body).rstrip(b"=")
         return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise RemoteError("the part after base64, is not base64: it may have been cut or wrapped") from None
+        raise RemoteError(
+            "the part after base64, is not base64: it may have been cut or wrapped. Each frame is one line"
+        ) from None
 
 
 def collect(text: str, rules: Rules, *, stop: Event | None = None, resolve: Resolve = system_resolve) -> list[bytes]:
@@ -89,7 +91,7 @@ def decode(files: Sequence[bytes]) -> torch.Tensor:
         if width * height > MAX_PIXELS or total > MAX_TOTAL_PIXELS:
             raise RemoteError(
                 f"frame {number} is {width} x {height}: expected at most {MAX_PIXELS // 2**20} megapixels a frame "
-                f"and {MAX_TOTAL_PIXELS // 2**20} in all"
+                f"and {MAX_TOTAL_PIXELS // 2**20} in all. Make the frames smaller"
             )
     pixels = [_pixels(number, file) for number, file in enumerate(files, 1)]
     height, width = pixels[0].shape[:2]
@@ -97,7 +99,7 @@ def decode(files: Sequence[bytes]) -> torch.Tensor:
         if frame.shape[:2] != (height, width):
             raise RemoteError(
                 f"frame {number} is {frame.shape[1]} x {frame.shape[0]}, frame 1 is {width} x {height}: "
-                "all frames must be of one size"
+                "all frames must be of one size. Resize them before"
             )
     channels = max(frame.shape[2] for frame in pixels)
     images = torch.ones((len(pixels), height, width, channels))
@@ -111,10 +113,14 @@ def _open(number: int, file: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(file), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise RemoteError(f"frame {number} has too many pixels") from None
+        raise RemoteError(f"frame {number} has too many pixels. Make it smaller") from None
     except Exception as error:  # of many kinds, when the bytes are hostile
         start = file[:256].lstrip().lower()
-        hint = " It looks like a web page." if start.startswith((b"<!doctype", b"<html", b"<?xml")) else ""
+        hint = (
+            " It looks like a web page: use the address of the picture itself."
+            if start.startswith((b"<!doctype", b"<html", b"<?xml"))
+            else ""
+        )
         raise RemoteError(
             f"frame {number} is not a PNG, JPEG, WebP or GIF image ({type(error).__name__}, {len(file)} bytes).{hint}"
         ) from None
@@ -133,7 +139,9 @@ def _pixels(number: int, file: bytes) -> np.ndarray:
                 return rgba if (rgba[..., 3] < 255).any() else rgba[..., :3]
             return np.array(upright.convert("RGB"))
         except Exception as error:
-            raise RemoteError(f"frame {number} could not be decoded ({type(error).__name__}): cut or damaged") from None
+            raise RemoteError(
+                f"frame {number} could not be decoded ({type(error).__name__}): cut or damaged. Save it anew"
+            ) from None
 
 
 def png(frame: torch.Tensor) -> bytes:

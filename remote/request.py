@@ -38,9 +38,13 @@ def check_frames(shape: Sequence[int], passes: int) -> None:
     """`shape` is that of an IMAGE, [frames, height, width, channels]."""
     frames, height, width, _ = shape
     if not 2 <= frames <= MAX_FRAMES:
-        raise RemoteError(f"{frames} frame(s): expected 2 to {MAX_FRAMES}")
+        raise RemoteError(
+            f"{frames} frame(s): expected 2 to {MAX_FRAMES}. Put more together with Batch Images, or use fewer"
+        )
     if max(width, height) > MAX_SIDE:
-        raise RemoteError(f"frames of {width} x {height}: expected sides of at most {MAX_SIDE}")
+        raise RemoteError(
+            f"frames of {width} x {height}: expected sides of at most {MAX_SIDE}. Make them smaller first"
+        )
     size = frame_count(frames, passes) * height * width * 12
     if size > MAX_IMAGE_BYTES:
         raise RemoteError(

@@ -33,7 +33,10 @@ def video_url(answer: Any) -> str:
     video = answer.get("video") if isinstance(answer, dict) else None
     url = video.get("url") if isinstance(video, dict) else None
     if not isinstance(url, str) or not url:
-        raise RemoteError('fal.ai finished the job, but its answer names no video (expected {"video": {"url": ...}})')
+        raise RemoteError(
+            'fal.ai finished the job, but its answer names no video (expected {"video": {"url": ...}}). The result '
+            "may be on your dashboard on fal.ai; update this pack before you run it again"
+        )
     return url
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _comfyui_server import Client
-    from playwright.sync_api import Browser, Locator, Page, Response
+    from playwright.sync_api import Browser, FloatRect, Locator, Page, Response
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # otherwise the first visit opens the list of templates
@@ -128,16 +129,35 @@ class Editor:
                 break
         field.fill(text)
 
-    def open_template(self, pack: str, name: str) -> None:
-        """Opens a template from the dialog, as a person does."""
-        self.clear()
+    def put_down(self) -> None:
+        """Clicks, because a node that was chosen in the search hangs on the pointer until then."""
+        self.page.wait_for_timeout(300)
+        self.page.mouse.move(700, 400)
+        self.page.wait_for_timeout(100)
+        self.page.mouse.click(700, 400)
+        self.page.wait_for_timeout(100)
+
+    def list_templates(self, pack: str) -> Locator:
+        """Opens the dialog of templates at those of a pack; returns it."""
+        self.set("Comfy.RightSidePanel.IsOpen", False)  # the workflow is fitted to the canvas behind it
         self.command("Comfy.BrowseTemplates")
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(pack).first.click()
+        dialog.get_by_test_id(re.compile("^template-workflow-")).first.wait_for()
+        return dialog
+
+    def template(self, dialog: Locator, name: str) -> Locator:
+        """The card of a template in the dialog, with its picture."""
         card = dialog.get_by_test_id(f"template-workflow-{name}")
-        card.wait_for()
+        card.scroll_into_view_if_needed()  # pictures further down are not loaded yet
         card.locator("img").first.wait_for()
-        card.click()
+        return card
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Opens a template from the dialog, as a person does."""
+        self.clear()
+        dialog = self.list_templates(pack)
+        self.template(dialog, name).click()
         dialog.wait_for(state="hidden")
         self.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
 
@@ -185,6 +205,30 @@ class Editor:
     def types(self) -> list[str]:
         """The types of the nodes on the canvas."""
         return self.page.evaluate("() => window.app.rootGraph.nodes.map(node => node.type)")
+
+    def place_of_nodes(self, margin: int = 12) -> FloatRect:
+        """The part of the page that all nodes take."""
+        left, top, right, bottom = self.page.evaluate(
+            """() => {
+                const {canvas, ds} = window.app.canvas
+                const corner = canvas.getBoundingClientRect()
+                const place = point => {
+                    const [x, y] = ds.convertOffsetToCanvas(point)
+                    return [corner.left + x, corner.top + y]
+                }
+                const nodes = window.app.rootGraph.nodes.map(node => [...node.pos, ...node.size])
+                return [
+                    ...place([Math.min(...nodes.map(n => n[0])), Math.min(...nodes.map(n => n[1] - 30))]),
+                    ...place([Math.max(...nodes.map(n => n[0] + n[2])), Math.max(...nodes.map(n => n[1] + n[3]))]),
+                ]
+            }"""
+        )
+        return {
+            "x": left - margin,
+            "y": top - margin,
+            "width": right - left + 2 * margin,
+            "height": bottom - top + 2 * margin,
+        }
 
     def set_widget(self, name: str, value: object) -> None:
         """Sets the widgets of that name on all nodes."""

@@ -178,11 +178,14 @@ TEMPLATES = {
     ),
 }
 
-NOTE_SIZE = (860, 220)
+NOTE_WIDTH, NOTE_HEIGHT = 760, 240
+"""The least width, and the height."""
 GAP = (50, 70)
 """Between columns, and between the nodes of a column: a node's title stands 30 above its place."""
 ROOM = {"SaveVideo": (340, 420), "AMTModelLoader": (330, 82)}
 """What the nodes grow to, or what their texts need, where the editor's first size is too small."""
+GROWS = ("LoadVideo", "VHS_LoadVideo")
+"""As high as the video is: nothing stands below them."""
 
 
 # ------------------------------------------------------------------------------------------------------------- layout
@@ -201,15 +204,19 @@ def columns(prompt: Mapping[str, Any]) -> list[list[int]]:
 
     places = {node: from_right(node) for node in prompt}
     last = max(places.values())
-    return [[int(node) for node in prompt if places[node] == last - column] for column in range(last + 1)]
+    in_order = sorted(prompt, key=lambda node: prompt[node]["class_type"] in GROWS)
+    return [[int(node) for node in in_order if places[node] == last - column] for column in range(last + 1)]
 
 
-def lay_out(workflow: Workflow, prompt: Mapping[str, Any]) -> None:
-    """Places the nodes in columns, below the note, and sizes them. Wide graphs open too small to be read."""
+def lay_out(workflow: Workflow, prompt: Mapping[str, Any], above: float = 0) -> tuple[float, float]:
+    """Places the nodes in columns and sizes them. Returns where the second column begins, and where the last one ends.
+
+    above: room that is left for the note above all columns but the first. Tall graphs open too small to be read.
+    """
     nodes = {node["id"]: node for node in workflow["nodes"]}
-    x = 0.0
+    x, edges = 0.0, []
     for column in columns(prompt):
-        y, widest = 0.0, 0.0
+        y, widest = 0.0 if edges else -above, 0.0
         for node in (nodes[key] for key in column):
             width, height = (max(a, b) for a, b in zip(node["size"], ROOM.get(node["type"], (0, 0)), strict=True))
             node["size"] = [round(width), round(height)]
@@ -217,14 +224,16 @@ def lay_out(workflow: Workflow, prompt: Mapping[str, Any]) -> None:
             y += node["size"][1] + GAP[1]
             widest = max(widest, node["size"][0])
         x += widest + GAP[0]
+        edges.append(x)
+    return edges[0], edges[-1] - GAP[0]
 
 
-def note(text: str, key: int) -> dict[str, Any]:
+def note(text: str, key: int, left: float, right: float) -> dict[str, Any]:
     return {
         "id": key,
         "type": "MarkdownNote",
-        "pos": [0, -NOTE_SIZE[1] - GAP[1]],
-        "size": list(NOTE_SIZE),
+        "pos": [left, -NOTE_HEIGHT - GAP[1]],
+        "size": [round(max(right - left, NOTE_WIDTH)), NOTE_HEIGHT],
         "flags": {},
         "order": 0,
         "mode": 0,
@@ -263,9 +272,9 @@ def make_workflow(editor: Editor, server: LocalServer, name: str) -> Workflow:
     workflow = editor.workflow()
     for node in workflow["nodes"]:
         node["properties"] = {"Node name for S&R": node["type"], **pack_of(server, node["type"])}
-    lay_out(workflow, prompt)
+    edges = lay_out(workflow, prompt, above=NOTE_HEIGHT + GAP[1])
     workflow["last_node_id"] += 1
-    workflow["nodes"].append(note(TEMPLATES[name].note, workflow["last_node_id"]))
+    workflow["nodes"].append(note(TEMPLATES[name].note, workflow["last_node_id"], *edges))
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"amt-frame-interpolation/{name}"))
     workflow["extra"] = {"frontendVersion": workflow["extra"]["frontendVersion"]}
     return workflow
@@ -347,7 +356,9 @@ def main() -> None:
         log = base / "comfyui.log"
         with LocalServer(find_or_make(print), base=base, arguments=arguments, log=log, device="cpu") as server:
             with browser() as chromium:
-                editor = Editor(chromium.new_page(viewport={"width": 1600, "height": 900}), server)
+                page = chromium.new_page(viewport={"width": 1600, "height": 900})
+                page.set_default_timeout(120_000)
+                editor = Editor(page, server)
                 for name in names:
                     workflow = make_workflow(editor, server, name)
                     (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=2) + "\n", "utf-8")

@@ -145,7 +145,7 @@ class VideoReader:
     def _first_frame(self, container: InputContainer) -> tuple[av.VideoFrame, av.VideoStream]:
         for _, frame in self._decoded(container):
             return frame, _video_stream(container)
-        raise UnreadableVideo(f"the video has no frames that can be decoded{self.window}")
+        raise UnreadableVideo(f"the video has no frames that can be decoded{self.window}. Convert it to H.264 first.")
 
     def _decoded(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames in the window with their times, which ascend."""
@@ -195,7 +195,10 @@ def open_file(source: Source) -> Iterator[InputContainer]:
     try:
         container = av.open(file, mode="r")
     except (FFmpegError, OSError) as error:
-        raise UnreadableVideo(f"the video cannot be opened: {error}") from error
+        raise UnreadableVideo(
+            f"the video cannot be opened: {error}. Is the file whole, and a video? Download it again, or convert it "
+            "to mp4."
+        ) from error
     with container:
         yield container
 
@@ -204,7 +207,9 @@ def _video_stream(container: InputContainer) -> av.VideoStream:
     for stream in container.streams.video:
         if not int(stream.disposition) & ATTACHED_PICTURE and stream.codec_context is not None:
             return stream
-    raise UnreadableVideo("the file has no picture, or none that this FFmpeg can decode")
+    raise UnreadableVideo(
+        "the file has no picture, or none that this FFmpeg can decode. Choose another, or convert it to H.264 first."
+    )
 
 
 def _bounds(window: Window, time_base: Fraction) -> tuple[int | None, int | None]:
@@ -239,7 +244,8 @@ def _timing(container: InputContainer, window: Window) -> Timing:
         raise UnreadableVideo(f"the video is damaged: {error}. Repair or download it again.") from error
     frames = len(times) + untimed
     if not frames:
-        raise UnreadableVideo(f"the video has no frames{window}")
+        remedy = "Change the trim." if str(window) else "Choose another, or download it again."
+        raise UnreadableVideo(f"the video has no frames{window}. {remedy}")
     # AVI stores no times: FFmpeg counts, which is wrong where frames are stored in another order.
     if not times or (container.format.name == "avi" and stream.codec_context.has_b_frames):
         return _counted(stream, frames, window)

@@ -35,8 +35,19 @@ def test_a_link_opens_a_template(editor: Editor) -> None:
     assert queued(editor) == read(name)
 
 
+def test_the_dialog_lists_them(editor: Editor, picture: Callable[..., None]) -> None:
+    editor.clear()
+    dialog = editor.list_templates(PACK_FOLDER)
+    for name in NAMES:
+        editor.template(dialog, name)
+    dialog.get_by_text(PACK_FOLDER).first.click()
+    picture("templates")
+    editor.page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_template(editor: Editor, name: str, picture: Callable[[str], None]) -> None:
+def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> None:
     """Out of the dialog comes what workflows/api has, and when run, it shows its result."""
     prompt = read(name)
     types = {node["class_type"] for node in prompt.values()}
@@ -48,8 +59,8 @@ def test_template(editor: Editor, name: str, picture: Callable[[str], None]) -> 
     if types.intersection(SENDS):
         picture(name)
         return
-    for passes in ("recursive_interpolation_passes", "multiplier"):
-        editor.set_widget(passes, 2)
+    for widget, value in (("recursive_interpolation_passes", 1), ("multiplier", 2)):
+        editor.set_widget(widget, value)
     editor.run()
     for node_type in types.intersection(SHOWS_RESULT):
         ((file,),) = (
@@ -58,5 +69,13 @@ def test_template(editor: Editor, name: str, picture: Callable[[str], None]) -> 
             if isinstance(value, list) and isinstance(value[0], dict)
         )
         assert file["filename"].endswith(".mp4")
-    editor.page.wait_for_function("() => [...document.querySelectorAll('video')].some(video => video.readyState >= 2)")
+    editor.page.wait_for_function(
+        """() => {
+            const video = [...document.querySelectorAll("video")].find(video => video.src.includes("type=output"))
+            if (!video || video.readyState < 2) return false
+            video.muted = video.loop = true
+            video.play()
+            return video.currentTime > 0
+        }"""
+    )
     picture(name)

@@ -18,6 +18,7 @@ NODE_IDS = [
     "AMTInterpolateVideo",
     "AMTLoadFrames",
     "AMTModelLoader",
+    "AMTReplacedVFI",
     "AMTShowMotion",
 ]
 """Every node id of the pack: a contract with the workflows that people have saved."""

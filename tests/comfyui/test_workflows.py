@@ -90,3 +90,8 @@ def test_an_interrupted_run_leaves_no_file_and_the_next_one_runs(comfyui_server:
 def test_the_pack_and_only_its_workflows_are_listed(comfyui_server: LocalServer) -> None:
     (listed,) = (names for pack, names in comfyui_server.get("/api/workflow_templates").items() if "amt" in pack)
     assert set(listed) == {path.stem for path in (ROOT / "workflows").glob("*.json")}
+
+
+def test_no_workflow_uses_a_deprecated_node(comfyui_server: LocalServer) -> None:
+    types = {node["class_type"] for path in API.glob("*.json") for node in read(path.stem).values()}
+    assert not [name for name in types if comfyui_server.object_info(name).get("deprecated")]
