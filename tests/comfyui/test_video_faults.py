@@ -1,4 +1,4 @@
-"""What goes wrong while a video is made, on a real server: a clear error, no file left behind, and the next run goes."""
+"""Faults while a video is made, on a real server: a clear error, no file left behind, and the next run goes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 from amt_frame_interpolation.amt.network import S
+from amt_frame_interpolation.amt.timeline import Plan, exact_rate
 from amt_frame_interpolation.video.decode import UnreadableVideo
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 
@@ -149,6 +152,32 @@ def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
     assert numbers(result) == [0, 1, 2, 3, 11]
     output = nodes.to_video(nodes.model, images(0), 24, 1, more_images={"image0": images(1, 2)})
     assert [number for _, number in numbered.read(made(output))] == [0, 0.5, 1, 1.5, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 9),
+    passes=st.integers(0, 4),
+    end=st.sampled_from(["stop", "hold", "loop"]),
+    rates=st.one_of(
+        st.none(), st.tuples(*2 * [st.sampled_from([8, 12.5, 16, 23.976, 24, 25, 29.97, 30, 48, 59.94, 60])])
+    ),
+)
+def test_any_batch_becomes_what_its_plan_says(
+    nodes: SimpleNamespace, count: int, passes: int, end: Any, rates: tuple[float, float] | None
+) -> None:
+    inputs = {"source_fps": rates[0], "target_fps": rates[1]} if rates else {}
+    result, multiplier = nodes.interpolate(nodes.model, images(*range(count)), passes, end=end, **inputs)
+    assert multiplier == (1 if rates else 2**passes)
+    step = exact_rate(rates[0]) / exact_rate(rates[1]) if rates else Fraction(1, 2**passes)
+    plan = Plan(passes, end, 1 / step if rates else None)  # at a source of 1 frame a second
+    assert len(result) == plan.count(count, Fraction(1))
+    for index, number in enumerate(numbers(result)):
+        wanted = index * step
+        if wanted > count - 1:
+            wanted = count - 1 if end == "hold" else (count - 1) * (count - wanted)
+        # a 128th of the way between two frames, and the numbers are parts of 256
+        assert abs(number - wanted) <= Fraction(max(count - 1, 1), 128) + Fraction(1, 256)
 
 
 @pytest.mark.parametrize("node", ["interpolate", "to_video"])
@@ -309,6 +338,25 @@ def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
     assert [number for _, number in numbered.read(made(output))] == [Fraction(k, 2) for k in range(12, 35)]
     seen_by_core = trimmed.get_components().images
     assert [numbered.number(image) for image in seen_by_core] == list(range(6, 18))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    start=st.fractions(0, Fraction(9, 10), max_denominator=240).map(float),
+    duration=st.one_of(st.just(0.0), st.fractions(Fraction(1, 20), 2, max_denominator=240).map(float)),
+    passes=st.integers(0, 2),
+    end=st.sampled_from(["stop", "hold", "loop"]),
+)
+def test_any_trim_is_what_core_sees(
+    nodes: SimpleNamespace, clip: Path, start: float, duration: float, passes: int, end: str
+) -> None:
+    trimmed = nodes.File(str(clip), start_time=start, duration=duration)
+    seen = [numbered.number(image) for image in trimmed.get_components().images]
+    path = made(nodes.video(nodes.model, trimmed, passes, end=end))
+    numbers = [number for _, number in numbered.read(path)]
+    path.unlink()
+    assert numbers[:: 2**passes] == seen
+    assert len(numbers) == (len(seen) - (end == "stop")) * 2**passes + (end == "stop")
 
 
 def test_the_end_of_a_video_may_be_trimmed_off_by_a_negative_start(nodes: SimpleNamespace, clip: Path) -> None:

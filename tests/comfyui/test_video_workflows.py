@@ -1,4 +1,4 @@
-"""The workflows for videos on a real server: as many frames, at the rate, of the size and with the sound they promise."""
+"""The workflows for videos on a real server: frames, rate, size and sound are as they promise."""
 
 from __future__ import annotations
 
