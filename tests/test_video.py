@@ -129,7 +129,7 @@ def test_target_rate(clip: Path, target: Path, fps: float, rate: Fraction, any_t
     assert len(made) == -(-rate.numerator // rate.denominator)  # a second of them, rounded up
     assert [time for time, _ in made] == pytest.approx([float(k / rate) for k in range(len(made))], abs=1e-4)
     exact = [min(k / rate * 24, Fraction(23)) for k in range(len(made))]
-    tolerance = 1 / 256 + (0 if any_time else 1 / 128)
+    tolerance = 1 / 256 + (0 if any_time else 1 / 32)
     assert all(abs(number - wanted) <= tolerance for (_, number), wanted in zip(made, exact, strict=True))
     with av.open(str(target)) as container:
         assert container.streams.video[0].average_rate == rate

@@ -176,8 +176,8 @@ def test_any_batch_becomes_what_its_plan_says(
         wanted = index * step
         if wanted > count - 1:
             wanted = count - 1 if end == "hold" else (count - 1) * (count - wanted)
-        # a 128th of the way between two frames, and the numbers are parts of 256
-        assert abs(number - wanted) <= Fraction(max(count - 1, 1), 128) + Fraction(1, 256)
+        # a 32nd of the way between two frames, and the numbers are parts of 256
+        assert abs(number - wanted) <= Fraction(max(count - 1, 1), 32) + Fraction(1, 256)
 
 
 @pytest.mark.parametrize("node", ["interpolate", "to_video"])

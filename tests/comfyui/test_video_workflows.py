@@ -124,15 +124,18 @@ def test_workflow(name: str, comfyui_server: LocalServer, request: pytest.Fixtur
     # within a packet of 1024 samples, and the encoder's own one before them
     assert made.samples.shape[1] / made.sound_rate == pytest.approx(expected.sound, abs=0.06)
 
+    ways: list[list[float]] = []
     for index, frame in enumerate(source.frames):
         place = index * expected.parts
         assert psnr(made.frames[place], frame) > 33
         # what is made between it and the next one is on its way
         if index < len(source.frames) - 1 or name == "seamless_loop":
-            shares = [0.0, *on_the_way(made.frames, place, expected.parts), 1.0]
-            assert all(b - a > 0.25 / expected.parts for a, b in pairwise(shares)), (index, shares)
+            ways.append(on_the_way(made.frames, place, expected.parts))
+            assert all(0.05 < share < 0.95 for share in ways[-1]), (index, ways[-1])
         else:  # the last one is held
             assert all(psnr(held, frame) > 33 for held in made.frames[place:])
+    usual = [0.0, *np.median(ways, axis=0), 1.0]
+    assert all(b - a > 0.25 / expected.parts for a, b in pairwise(usual)), usual
 
 
 def on_the_way(frames: np.ndarray, place: int, parts: int) -> list[float]:
