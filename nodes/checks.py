@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import cast
 
@@ -41,6 +42,28 @@ def check_images(images: object, name: str = "images") -> Tensor:
                 "often that is a VAE in half precision (start ComfyUI with --fp32-vae)."
             )
     return images
+
+
+def join_images(images: object, more: Mapping[str, object] | None, *, alpha: bool = True) -> Tensor:
+    """`images` and those of `more_images`, one after the other; without alpha unless that is wanted.
+
+    Raises:
+        ValueError: they are not of one size, which is for the user to change, not for us.
+    """
+    named = {"images": images}
+    in_order = sorted((more or {}).items(), key=lambda item: (len(item[0]), item[0]))  # image10 is behind image2
+    named |= {f"more_images.{name}": batch for name, batch in in_order if batch is not None}
+    batches = {name: check_images(batch, name) for name, batch in named.items()}
+    if not alpha:
+        batches = {name: batch[..., :3] for name, batch in batches.items()}
+    if len({batch.shape[1:] for batch in batches.values()}) > 1:
+        kinds = {3: "", 4: " with alpha"}
+        sizes = ", ".join(f"{name} {b.shape[2]} x {b.shape[1]}{kinds[b.shape[3]]}" for name, b in batches.items())
+        raise ValueError(
+            f"images: expected frames of one size, got {sizes}. "
+            "Resize or crop them first; it is not done here, because it would not show."
+        )
+    return torch.cat(list(batches.values())) if len(batches) > 1 else batches["images"]
 
 
 def check_passes(passes: int) -> int:

@@ -13,10 +13,10 @@ from ..amt.cuts import THRESHOLD
 from ..amt.timeline import multiples
 from ..video.encode import VideoWriter
 from ..video.threads import FRAMES_BEHIND, WriteBehind
-from .checks import check_images, check_passes, check_rate
+from .checks import check_passes, check_rate, join_images
 from .interp_model import InterpModel, open_engine
 from .interpolate import SEARCH_ALIASES, passes_input
-from .look_inputs import check_look, cut_inputs, end_input
+from .look_inputs import check_look, cut_inputs, end_input, more_images_input
 from .progress import Progress
 from .temporary import new_video
 
@@ -44,6 +44,7 @@ class AMTImagesToVideo(io.ComfyNode):
                 passes_input(),
                 end_input("stop"),
                 *cut_inputs(detect=False),
+                more_images_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -64,8 +65,9 @@ class AMTImagesToVideo(io.ComfyNode):
         detect_cuts: bool = False,
         cut_threshold: float = THRESHOLD,
         repeated_frames: str = "hold",
+        more_images: io.Autogrow.Type | None = None,
     ) -> io.NodeOutput:
-        images = check_images(images)[..., :3]
+        images = join_images(images, more_images, alpha=False)
         passes = check_passes(recursive_interpolation_passes)
         rate = check_rate("output_fps", output_fps)
         look = check_look(end, detect_cuts, cut_threshold, repeated_frames)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..amt.cuts import THRESHOLD
 from ..amt.timeline import MOST_PASSES, multiples
-from .checks import check_images, check_passes, check_rate, check_result_fits
+from .checks import check_passes, check_rate, check_result_fits, join_images
 from .interp_model import InterpModel, open_engine
-from .look_inputs import check_look, cut_inputs, end_input
+from .look_inputs import check_look, cut_inputs, end_input, more_images_input
 from .meta_batch import MetaBatch, Seam
 from .progress import Progress, show_text
 
@@ -65,6 +65,7 @@ class AMTInterpolate(io.ComfyNode):
                     tooltip="The Meta Batch Manager of Video Helper Suite that loader and combiner are connected to. "
                     "Without it, the frames between two batches are missing.",
                 ),
+                more_images_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -93,8 +94,11 @@ class AMTInterpolate(io.ComfyNode):
         source_fps: float = 0,
         target_fps: float = 0,
         meta_batch: Any = None,
+        more_images: io.Autogrow.Type | None = None,
     ) -> io.NodeOutput:
-        images = check_images(images)
+        images = join_images(images, more_images)
+        if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
+            raise ValueError("more_images: expected none beside meta_batch, as they would follow each of its batches")
         passes = check_passes(recursive_interpolation_passes)
         look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
         step, multiplier = Fraction(1, 2**passes), 2**passes

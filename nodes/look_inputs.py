@@ -13,6 +13,15 @@ from ..amt.timeline import End
 REPEATS = ("hold", "replace")
 
 
+def more_images_input() -> io.Autogrow.Input:
+    return io.Autogrow.Input(
+        "more_images",
+        template=io.Autogrow.TemplatePrefix(io.Image.Input("image"), prefix="image", min=0, max=50),
+        optional=True,
+        tooltip="Images or batches that follow, in order and of the same size: keyframes can be connected one by one.",
+    )
+
+
 def end_input(default: End) -> io.Combo.Input:
     return io.Combo.Input(
         "end",

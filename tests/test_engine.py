@@ -71,7 +71,7 @@ def test_frames_come_in_order_each_at_its_position(
 def test_any_positions_are_met(positions: list[Fraction], any_time: bool, batch: int) -> None:
     made = positions_of(list(Engine(Blend(any_time), CPU, batch=batch).run(numbered(7), positions)))
     assert len(made) == len(positions)
-    tolerance = 1e-5 if any_time else 1 / 128 + 1e-5
+    tolerance = 1e-5 if any_time else 1 / 32 + 1e-5
     assert all(abs(a - b) <= tolerance for a, b in zip(made, positions, strict=True))
 
 

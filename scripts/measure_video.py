@@ -1,0 +1,192 @@
+"""What a video costs: memory, and how much of the time the network works. Needs a ComfyUI (COMFYUI_PATH).
+
+python scripts/measure_video.py memory    peak memory of AMT Video Interpolation for 10 seconds and for 10 minutes,
+                                          with a stand-in for the network
+python scripts/measure_video.py busy      the share of the time that is the network's, with the bundled weights
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import _pack  # noqa: F401  (makes the pack importable as amt_frame_interpolation)
+import av
+import numpy as np
+from _comfyui_setup import clean_env, find_or_made
+
+RATE = 16
+"""Frames a second, as video models make them."""
+SECOND = 48000
+
+
+def write_clip(path: Path, frames: int, height: int, width: int) -> None:
+    """A camera that moves over a picture to and fro, with sound."""
+    shifts = [abs(k % 64 - 32) * 3 for k in range(64)]
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 255, (height // 8 + 1, (width + 96) // 8 + 1, 3)).astype(np.uint8)
+    picture = coarse.repeat(8, 0).repeat(8, 1)[:height]
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        voice: Any = container.add_stream("aac", rate=SECOND, layout="mono")
+        wave = (0.2 * np.sin(np.arange(SECOND) * 2 * np.pi * 440 / SECOND)).astype(np.float32)[None]
+        for index in range(frames):
+            shift = shifts[index % 64]
+            pixels = np.ascontiguousarray(picture[:, shift : shift + width])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            if index % RATE == 0:
+                second = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+                second.sample_rate, second.pts, second.time_base = SECOND, index // RATE * SECOND, Fraction(1, SECOND)
+                container.mux(voice.encode(second))
+        container.mux(video.encode(None))
+        container.mux(voice.encode(None))
+
+
+class StandIn:
+    """Shows the first of the two: costs nothing, so that what remains is the pipeline."""
+
+    any_time = False
+
+    def __init__(self, network: Any) -> None:
+        self.padding = network.padding
+
+    def __call__(self, frame0: Any, frame1: Any, timestep: Any) -> Any:
+        return frame0.clone()
+
+
+class Clock:
+    """A network, and for how long it worked."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.padding, self.any_time = network.padding, network.any_time
+        self.calls, self.seconds, self.begun, self.ended = 0, 0.0, 0.0, 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        start = time.perf_counter()
+        self.begun = self.begun or start
+        made = self._network(*arguments)
+        made.flatten()[0].item()  # waits for a GPU
+        self.ended = time.perf_counter()
+        self.calls += 1
+        self.seconds += self.ended - start
+        return made
+
+
+def run_node(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
+    """Runs the node in this process, as ComfyUI does, and says what it took."""
+    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
+    import comfy.options  # of the ComfyUI in whose folder this process runs
+
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args
+
+    sys.argv = arguments
+    import torch
+    from amt_frame_interpolation.nodes import AMTExtension, interpolate_video
+    from comfy_api.latest import InputImpl
+
+    async def load() -> list[Any]:
+        extension = AMTExtension()
+        await extension.on_load()
+        return await extension.get_node_list()
+
+    nodes = {node.define_schema().node_id: node for node in asyncio.run(load())}
+    (model,) = nodes["AMTModelLoader"].execute("amt-s-open.safetensors", "auto").result
+    clocks: list[Clock] = []
+    original = interpolate_video.open_engine
+
+    def open_engine(*arguments: Any) -> Any:
+        engine = original(*arguments)
+        engine.network = Clock(StandIn(engine.network) if stand_in else engine.network)
+        clocks.append(engine.network)
+        return engine
+
+    interpolate_video.open_engine = open_engine
+    node = nodes["AMTInterpolateVideo"].PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    start = time.perf_counter()
+    with torch.inference_mode():
+        (video,) = node.execute(model, InputImpl.VideoFromFile(str(clip))).result
+    seconds = time.perf_counter() - start
+    (clock,) = clocks
+    kilobyte = 1 if sys.platform == "darwin" else 1024
+    return {
+        "frames": video.get_frame_count(),
+        "seconds": seconds,
+        "calls": clock.calls,
+        "network": clock.seconds,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,
+    }
+
+
+def in_new_process(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
+    """What `run_node` says, in a process whose memory is nobody else's."""
+    comfyui = find_or_made()
+    if comfyui is None:
+        sys.exit("No ComfyUI here: set COMFYUI_PATH to its folder.")
+    command = [str(comfyui.python), __file__, "run", str(clip), str(base), *(["--stand-in"] if stand_in else [])]
+    output = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=clean_env(PYTHONPATH=str(comfyui.folder))
+    ).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def memory(folder: Path, size: tuple[int, int]) -> None:
+    peaks = []
+    for seconds in (10, 600):
+        clip = folder / f"{seconds}.mp4"
+        write_clip(clip, seconds * RATE, *size)
+        result = in_new_process(clip, folder / "base", stand_in=True)
+        peaks.append(result["peak"] / 2**20)
+        print(
+            f"{seconds} s: {result['frames']} frames in {result['seconds']:.0f} s, peak {peaks[-1]:.0f} MiB", flush=True
+        )
+    print(f"10 minutes take {peaks[1] - peaks[0]:+.0f} MiB more than 10 seconds")
+
+
+def busy(folder: Path, size: tuple[int, int], frames: int) -> None:
+    clip = folder / "clip.mp4"
+    write_clip(clip, frames, *size)
+    result = in_new_process(clip, folder / "base", stand_in=False)
+    print(f"{frames} frames of {size[1]} x {size[0]} -> {result['frames']} in {result['seconds']:.1f} s")
+    print(
+        f"{result['calls']} calls of the network took {result['network']:.1f} s: {result['network'] / result['seconds']:.1%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("memory", "busy"):
+        command = commands.add_parser(name)
+        command.add_argument("--size", default="640x360", help="width x height (%(default)s)")
+        if name == "busy":
+            command.add_argument("--frames", type=int, default=1200)
+    command = commands.add_parser("run", help="one run, in this process; prints JSON")
+    command.add_argument("clip", type=Path)
+    command.add_argument("base", type=Path)
+    command.add_argument("--stand-in", action="store_true")
+    options = parser.parse_args()
+    if options.command == "run":
+        print(json.dumps(run_node(options.clip, options.base, stand_in=options.stand_in)))
+        return
+    width, height = map(int, options.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        if options.command == "memory":
+            memory(Path(folder), (height, width))
+        else:
+            busy(Path(folder), (height, width), options.frames)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Faults while a video is made, on a real server: a clear error, no file left behind, and the next run goes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numbered
+import pytest
+import torch
+from _comfyui_server import Failed, Interrupted, LocalServer, lay_base
+from _comfyui_setup import ROOT, ComfyUI
+from amt_frame_interpolation.video.encode import VideoWriter
+
+LONG = 1200
+"""Frames of a clip that takes a while."""
+SHORT = 3
+
+numbers = itertools.count(1)
+
+
+def prompt(file: str) -> dict[str, Any]:
+    """Twice the frames of a file of the input folder; never the same as before, so that no result is reused."""
+    video = {"interp_model": ["2", 0], "video": ["1", 0], "time": "smooth", "output_fps": next(numbers)}
+    save = {"video": ["3", 0], "filename_prefix": "fault", "format": "auto", "codec": "auto"}
+    return {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": file}},
+        "2": {"class_type": "AMTModelLoader", "inputs": {"model_name": "amt-s-open.safetensors", "precision": "auto"}},
+        "3": {
+            "class_type": "AMTInterpolateVideo",
+            "inputs": video | {"recursive_interpolation_passes": 1, "slow_motion_sound": "stretch"},
+        },
+        "4": {"class_type": "SaveVideo", "inputs": save},
+    }
+
+
+def place_clips(base: Path) -> None:
+    folder = base / "input"
+    sound = numbered.tones(LONG / 24, 8000)
+    numbered.write(folder / "long.mp4", range(LONG), sound=sound, sound_rate=8000)
+    numbered.write(folder / "short.mp4", range(SHORT))
+    with VideoWriter(folder / "large.mp4", rate=Fraction(24)) as writer:
+        for _ in range(60):
+            writer.write(torch.rand(128, 128, 3))
+    whole = numbered.write(folder / "whole.mkv", range(96))
+    (folder / "half.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    damaged = numbered.write(folder / "damaged.avi", range(48), codec="mpeg4", b_frames=0)
+    with av.open(str(damaged)) as container:
+        middle = next(packet for packet in container.demux(video=0) if packet.pts == 24)
+    assert middle.pos is not None
+    content = bytearray(damaged.read_bytes())
+    place = slice(middle.pos + 8, middle.pos + 8 + middle.size)  # behind the chunk's name and size
+    content[place] = bytes(middle.size)
+    damaged.write_bytes(content)
+
+
+def files(server: LocalServer) -> set[Path]:
+    return {path for path in (server.base / "temp").rglob("*") if path.is_file()}
+
+
+def until_a_file_is_begun(server: LocalServer, before: set[Path], seconds: float = 120) -> Path:
+    """The file that is being made, some frames after its beginning."""
+    deadline = time.monotonic() + seconds
+    while not (new := files(server) - before):
+        assert time.monotonic() < deadline, f"no file was begun:\n{server.log_text()}"
+        time.sleep(0.1)
+    time.sleep(2)
+    return new.pop()
+
+
+def goes_on(server: LocalServer, tmp_path: Path) -> None:
+    """The next run gives what it should."""
+    (file,) = server.queue(prompt("short.mp4")).files
+    made = [number for _, number in numbered.read(server.download(file, tmp_path))]
+    assert made[::2] == list(range(SHORT))
+    assert len(made) == 2 * SHORT
+
+
+@pytest.fixture(scope="module")
+def server(start_server: Callable[..., LocalServer]) -> LocalServer:
+    return start_server(prepare=place_clips)
+
+
+def test_an_interruption(server: LocalServer, tmp_path: Path) -> None:
+    before = files(server)
+    run = server.submit(prompt("long.mp4"))
+    until_a_file_is_begun(server, before)
+    server.interrupt()
+    with pytest.raises(Interrupted, match="AMTInterpolateVideo"):
+        server.wait(run)
+    assert files(server) == before
+    goes_on(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("damaged.avi", r"video: the video is damaged: it cannot be decoded after 0\.9\d s .*Repair or download it"),
+        ("half.mkv", r"video: the video is incomplete: it says that it lasts 4\.00 s, but its frames end at"),
+    ],
+)
+def test_a_damaged_file(server: LocalServer, tmp_path: Path, file: str, message: str) -> None:
+    before = files(server)
+    with pytest.raises(Failed, match=message) as caught:
+        server.queue(prompt(file))
+    assert caught.value.node_id == "3"
+    assert files(server) == before
+    goes_on(server, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
+def test_a_full_disk(server: LocalServer, tmp_path: Path) -> None:
+    """A limit on the size of files stands for it: writing fails in the same place."""
+    import resource
+
+    before = files(server)
+    most = server.log_size() + 100_000  # the server's log is a file as well
+    soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        with pytest.raises(Failed, match=r"could not be written to .*MiB are free there.*Free some space") as caught:
+            server.queue(prompt("large.mp4"))
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.node_id == "3"
+    assert files(server) == before
+    goes_on(server, tmp_path)
+
+
+@pytest.fixture
+def own_server(comfyui: ComfyUI, tmp_path: Path) -> Iterator[Callable[[], LocalServer]]:
+    """Starts a server, again and again with the same folders."""
+    base = lay_base(tmp_path / "base", {"amt-frame-interpolation": ROOT})
+    place_clips(base)
+    started: list[LocalServer] = []
+
+    def start() -> LocalServer:
+        arguments = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
+        started.append(LocalServer(comfyui, base=base, arguments=arguments, log=base / "log", device="cpu"))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_killed_server_leaves_nothing_to_the_next_one(own_server: Callable[[], LocalServer], tmp_path: Path) -> None:
+    server = own_server()
+    server.submit(prompt("long.mp4"))
+    begun = until_a_file_is_begun(server, set())
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    assert begun.exists()  # nobody was there to remove it
+    server = own_server()
+    assert files(server) == set()
+    goes_on(server, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_server_that_is_stopped_ends_at_once_and_leaves_no_file(own_server: Callable[[], LocalServer]) -> None:
+    server = own_server()
+    server.submit(prompt("long.mp4"))
+    begun = until_a_file_is_begun(server, set())
+    os.kill(server.process.pid, signal.SIGINT)  # Ctrl-C
+    server.process.wait(20)
+    assert not begun.exists()

@@ -1,0 +1,439 @@
+"""Time, cuts, loops and sound through the nodes, in ComfyUI's own process, with frames that carry their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numbered
+import numpy as np
+import pytest
+import torch
+from amt_frame_interpolation.amt.network import S
+from amt_frame_interpolation.amt.timeline import Plan, exact_rate
+from amt_frame_interpolation.video.decode import UnreadableVideo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+
+class Counting(nn.Module):
+    """`numbered.Counter` as ComfyUI manages models."""
+
+    padding = numbered.Counter.padding
+    dtype = torch.float32
+    config = S
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.counter = numbered.Counter()
+        self.any_time = False
+
+    def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        return self.counter(frame0, frame1, timestep)
+
+    def memory_used(self, *_args: object) -> int:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
+    import comfy.model_management as mm
+    import comfy.model_patcher
+    import folder_paths
+    from amt_frame_interpolation.nodes import images_to_video, interp_model, interpolate, interpolate_video
+    from comfy_api.latest import InputImpl, Types
+
+    cpu = torch.device("cpu")
+
+    def as_comfyui_runs_it(node: Any, requeue: int = 0) -> Callable[..., Any]:
+        hidden = {"hidden_inputs": {"UNIQUE_ID": "7", "PROMPT": {"3": {"inputs": {"requeue": requeue}}}}}
+        return torch.inference_mode()(node.PREPARE_CLASS_CLONE(hidden).execute)
+
+    yield SimpleNamespace(
+        mm=mm,
+        temporary=Path(folder_paths.get_temp_directory()),
+        model=comfy.model_patcher.CoreModelPatcher(
+            interp_model.AMTModel(Counting()).eval(),  # pyright: ignore[reportArgumentType]
+            load_device=cpu,
+            offload_device=cpu,
+        ),
+        interpolate=lambda *a, requeue=0, **k: as_comfyui_runs_it(interpolate.AMTInterpolate, requeue)(*a, **k).result,
+        to_video=as_comfyui_runs_it(images_to_video.AMTImagesToVideo),
+        video=as_comfyui_runs_it(interpolate_video.AMTInterpolateVideo),
+        schemas={
+            node.define_schema().node_id: node.define_schema()
+            for node in (interpolate.AMTInterpolate, images_to_video.AMTImagesToVideo)
+        },
+        File=InputImpl.VideoFromFile,
+        Components=InputImpl.VideoFromComponents,
+        Types=Types,
+    )
+    mm.unload_all_models()
+
+
+def images(*numbers: float) -> Tensor:
+    return torch.stack([numbered.frame(number) for number in numbers])
+
+
+def numbers(images: Tensor) -> list[Fraction]:
+    return [numbered.number(image) for image in images]
+
+
+def made(output: Any) -> Path:
+    (video,) = output.result
+    return Path(video.get_stream_source())
+
+
+# ---- image batches
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("stop", [0, 0.5, 1, 1.5, 2]),
+        ("hold", [0, 0.5, 1, 1.5, 2, 2]),
+        ("loop", [0, 0.5, 1, 1.5, 2, 1]),
+    ],
+)
+def test_ends(nodes: SimpleNamespace, end: str, expected: list[float]) -> None:
+    result, multiplier = nodes.interpolate(nodes.model, images(0, 1, 2), 1, end=end)
+    assert (numbers(result), multiplier) == (expected, 2)
+    output = nodes.to_video(nodes.model, images(0, 1, 2), 24, 1, end=end)
+    assert [number for _, number in numbered.read(made(output))] == expected
+
+
+@pytest.mark.parametrize("end", ["hold", "loop"])
+def test_one_image_is_held(nodes: SimpleNamespace, end: str) -> None:
+    result, _ = nodes.interpolate(nodes.model, images(5), 2, end=end)
+    assert numbers(result) == [5, 5, 5, 5]
+
+
+def test_a_rate_that_is_asked_for(nodes: SimpleNamespace) -> None:
+    result, multiplier = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=24)
+    assert multiplier == 1
+    assert [float(number) for number in numbers(result)] == pytest.approx([k * 2 / 3 for k in range(13)], abs=1 / 100)
+    result, _ = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=8)
+    assert numbers(result) == [0, 2, 4, 6, 8]
+    with pytest.raises(ValueError, match="source_fps: expected the frame rate of the images"):
+        nodes.interpolate(nodes.model, images(0, 1), target_fps=24)
+
+
+def test_keyframes_far_apart_are_no_cut_unless_that_is_asked_for(nodes: SimpleNamespace) -> None:
+    def picture(seed: int, number: int) -> Tensor:
+        noise = torch.rand(12, 16, 3, generator=torch.Generator().manual_seed(seed))
+        whole = noise.repeat_interleave(16, 0).repeat_interleave(16, 1)
+        whole[: numbered.HEIGHT, : numbered.WIDTH] = numbered.frame(number)
+        return whole
+
+    shots = torch.stack([picture(seed, number) for number, seed in enumerate([1, 1, 1, 2, 2, 2])])
+    result, _ = nodes.interpolate(nodes.model, shots, 1)
+    assert numbers(result) == [k / 2 for k in range(11)]
+    result, _ = nodes.interpolate(nodes.model, shots, 1, detect_cuts=True)
+    assert numbers(result) == [0, 0.5, 1, 1.5, 2, 2, 3, 3.5, 4, 4.5, 5]
+    assert torch.equal(result[5], shots[2])
+
+
+def test_repeats_can_be_replaced(nodes: SimpleNamespace) -> None:
+    twos = images(0, 0, 1, 1, 2, 2, 3)
+    result, _ = nodes.interpolate(nodes.model, twos, 1)
+    assert numbers(result) == [0, 0, 0, 0.5, 1, 1, 1, 1.5, 2, 2, 2, 2.5, 3]
+    result, _ = nodes.interpolate(nodes.model, twos, 1, repeated_frames="replace")
+    assert numbers(result) == [k / 4 for k in range(13)]
+
+
+def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
+    more = {f"image{k}": images(k + 1) for k in (0, 10, 2, 1)} | {"image3": None}
+    result, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
+    assert numbers(result) == [0, 1, 2, 3, 11]
+    output = nodes.to_video(nodes.model, images(0), 24, 1, more_images={"image0": images(1, 2)})
+    assert [number for _, number in numbered.read(made(output))] == [0, 0.5, 1, 1.5, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 9),
+    passes=st.integers(0, 4),
+    end=st.sampled_from(["stop", "hold", "loop"]),
+    rates=st.one_of(
+        st.none(), st.tuples(*2 * [st.sampled_from([8, 12.5, 16, 23.976, 24, 25, 29.97, 30, 48, 59.94, 60])])
+    ),
+)
+def test_any_batch_becomes_what_its_plan_says(
+    nodes: SimpleNamespace, count: int, passes: int, end: Any, rates: tuple[float, float] | None
+) -> None:
+    inputs = {"source_fps": rates[0], "target_fps": rates[1]} if rates else {}
+    result, multiplier = nodes.interpolate(nodes.model, images(*range(count)), passes, end=end, **inputs)
+    assert multiplier == (1 if rates else 2**passes)
+    step = exact_rate(rates[0]) / exact_rate(rates[1]) if rates else Fraction(1, 2**passes)
+    plan = Plan(passes, end, 1 / step if rates else None)  # at a source of 1 frame a second
+    assert len(result) == plan.count(count, Fraction(1))
+    for index, number in enumerate(numbers(result)):
+        wanted = index * step
+        if wanted > count - 1:
+            wanted = count - 1 if end == "hold" else (count - 1) * (count - wanted)
+        # a 32nd of the way between two frames, and the numbers are parts of 256
+        assert abs(number - wanted) <= Fraction(max(count - 1, 1), 32) + Fraction(1, 256)
+
+
+@pytest.mark.parametrize("node", ["interpolate", "to_video"])
+def test_images_of_other_sizes_are_refused_with_their_sizes(nodes: SimpleNamespace, node: str) -> None:
+    more = {"image0": torch.zeros(1, 48, 64, 3), "image1": torch.zeros(1, 64, 64, 3)}
+    with pytest.raises(
+        ValueError, match=r"one size, got images 64 x 64, more_images\.image0 64 x 48, .*image1 64 x 64"
+    ):
+        getattr(nodes, node)(nodes.model, images(0), more_images=more)
+    with pytest.raises(ValueError, match=r"more_images\.image0: expected an IMAGE batch, got str"):
+        getattr(nodes, node)(nodes.model, images(0), more_images={"image0": "a"})
+
+
+def test_alpha_is_joined_with_alpha_alone(nodes: SimpleNamespace) -> None:
+    more = {"image0": torch.ones(1, 64, 64, 4)}
+    with pytest.raises(ValueError, match=r"images 64 x 64, more_images\.image0 64 x 64 with alpha"):
+        nodes.interpolate(nodes.model, images(0), more_images=more)
+    nodes.to_video(nodes.model, images(0), 24, 0, more_images=more)  # has no alpha anyway
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"end": "bounce"}, "end: expected one of stop, hold, loop, got bounce"),
+        ({"cut_threshold": 0}, "cut_threshold: expected a number above 0"),
+        ({"cut_threshold": float("nan")}, "cut_threshold: expected a number above 0"),
+        ({"repeated_frames": "drop"}, "repeated_frames: expected one of hold, replace, got drop"),
+        ({"source_fps": -1, "target_fps": 24}, "source_fps: expected a frame rate"),
+        ({"source_fps": 24, "target_fps": float("inf")}, "target_fps: expected a frame rate"),
+        ({"meta_batch": "manager"}, "meta_batch: expected Video Helper Suite's Meta Batch Manager, got str"),
+    ],
+)
+def test_linked_values_are_checked(nodes: SimpleNamespace, inputs: dict[str, Any], message: str) -> None:
+    error = TypeError if "meta_batch" in inputs else ValueError
+    with pytest.raises(error, match=message):
+        nodes.interpolate(nodes.model, images(0, 1), **inputs)
+
+
+def test_inputs_are_appended_and_optional(nodes: SimpleNamespace) -> None:
+    """Saved workflows have widget values by their places, and know the first ones alone."""
+    known = {
+        "AMTInterpolate": ["interp_model", "images", "recursive_interpolation_passes"],
+        "AMTImagesToVideo": ["interp_model", "images", "output_fps", "recursive_interpolation_passes"],
+    }
+    for node, first in known.items():
+        inputs = nodes.schemas[node].inputs
+        assert [item.id for item in inputs[: len(first)]] == first
+        assert not any(item.optional for item in inputs[: len(first)])
+        assert all(item.optional for item in inputs[len(first) :])
+
+
+# ---- Video Helper Suite's meta batch, as facts about its manager
+
+
+class Manager:
+    unique_id = "3"
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Any] = {}
+        self.has_closed_inputs = False
+
+
+def in_batches(nodes: SimpleNamespace, clip: Tensor, size: int, **inputs: Any) -> list[Fraction]:
+    manager = Manager()
+    together: list[Fraction] = []
+    for run, start in enumerate(range(0, len(clip), size)):
+        manager.has_closed_inputs = start + size >= len(clip)
+        batch = clip[start : start + size]
+        result, _ = nodes.interpolate(nodes.model, batch, requeue=run, meta_batch=manager, **inputs)
+        together += numbers(result)
+    return together
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 11, 20])
+@pytest.mark.parametrize("end", ["stop", "hold", "loop"])
+def test_no_frame_is_lost_between_batches(nodes: SimpleNamespace, size: int, end: str) -> None:
+    clip = images(*range(11))
+    for inputs in ({"recursive_interpolation_passes": 2}, {"source_fps": 8, "target_fps": 12}):
+        whole = numbers(nodes.interpolate(nodes.model, clip, end=end, **inputs)[0])
+        assert in_batches(nodes, clip, size, end=end, **inputs) == whole
+
+
+def test_a_batch_without_the_one_before_is_refused(nodes: SimpleNamespace) -> None:
+    manager = Manager()
+    nodes.interpolate(nodes.model, images(0, 1), requeue=0, meta_batch=manager)
+    with pytest.raises(ValueError, match="meta_batch: the last frame of the batch before is not known"):
+        nodes.interpolate(nodes.model, images(4, 5), requeue=2, meta_batch=manager)
+    result, _ = nodes.interpolate(nodes.model, images(7, 8), 1, requeue=0, meta_batch=manager)
+    assert numbers(result) == [7, 7.5, 8]
+
+
+def test_more_images_cannot_follow_each_batch(nodes: SimpleNamespace) -> None:
+    manager, more = Manager(), {"image0": images(2)}
+    with pytest.raises(ValueError, match="more_images: expected none beside meta_batch"):
+        nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images=more)
+    nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images={"image0": None})
+
+
+def test_an_interrupted_batch_leaves_the_state_as_it_was(
+    nodes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager()
+    nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager)
+    before = dict(manager.inputs)
+    monkeypatch.setattr(nodes.mm, "throw_exception_if_processing_interrupted", _interrupt(nodes))
+    with pytest.raises(nodes.mm.InterruptProcessingException):
+        nodes.interpolate(nodes.model, images(2, 3), 1, requeue=1, meta_batch=manager)
+    assert manager.inputs == before
+
+
+def _interrupt(nodes: SimpleNamespace) -> Callable[[], None]:
+    def interrupt() -> None:
+        raise nodes.mm.InterruptProcessingException
+
+    return interrupt
+
+
+# ---- videos
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return numbered.write(tmp_path_factory.mktemp("clip") / "clip.mp4", range(24), sound=numbered.tones(1))
+
+
+def test_a_video_is_smoothed_with_its_sound(nodes: SimpleNamespace, clip: Path) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip)))
+    path = made(output)
+    assert [number for _, number in numbered.read(path)] == [min(Fraction(k, 2), Fraction(23)) for k in range(48)]
+    assert numbered.packets(path) == numbered.packets(clip)
+    assert output.result[0].get_frame_rate() == 48
+    assert output.result[0].get_duration() == pytest.approx(1, abs=0.05)
+    assert "48 frames" in output.ui.as_dict()["text"][0]
+
+
+def test_a_target_rate(nodes: SimpleNamespace, clip: Path) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip)), 5, "target rate", 59.94)
+    assert output.result[0].get_frame_rate() == Fraction(60000, 1001)
+    assert len(numbered.read(made(output))) == 60
+
+
+@pytest.mark.parametrize("sound", ["stretch", "drop"])
+def test_slow_motion(nodes: SimpleNamespace, clip: Path, sound: str) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip)), 2, "slow motion", slow_motion_sound=sound)
+    path = made(output)
+    assert len(numbered.read(path)) == 96
+    assert numbered.length(path) == pytest.approx(4, abs=1e-3)
+    components = output.result[0].get_components()
+    if sound == "drop":
+        assert not components.audio
+    else:
+        assert components.audio["waveform"].shape[-1] == pytest.approx(4 * 48000, abs=1024 * 3)
+
+
+def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
+    trimmed = nodes.File(str(clip)).as_trimmed(0.25, 0.5)
+    output = nodes.video(nodes.model, trimmed, end="stop")
+    assert [number for _, number in numbered.read(made(output))] == [Fraction(k, 2) for k in range(12, 35)]
+    seen_by_core = trimmed.get_components().images
+    assert [numbered.number(image) for image in seen_by_core] == list(range(6, 18))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    start=st.fractions(0, Fraction(9, 10), max_denominator=240).map(float),
+    duration=st.one_of(st.just(0.0), st.fractions(Fraction(1, 20), 2, max_denominator=240).map(float)),
+    passes=st.integers(0, 2),
+    end=st.sampled_from(["stop", "hold", "loop"]),
+)
+def test_any_trim_is_what_core_sees(
+    nodes: SimpleNamespace, clip: Path, start: float, duration: float, passes: int, end: str
+) -> None:
+    trimmed = nodes.File(str(clip), start_time=start, duration=duration)
+    seen = [numbered.number(image) for image in trimmed.get_components().images]
+    path = made(nodes.video(nodes.model, trimmed, passes, end=end))
+    numbers = [number for _, number in numbered.read(path)]
+    path.unlink()
+    assert numbers[:: 2**passes] == seen
+    assert len(numbers) == (len(seen) - (end == "stop")) * 2**passes + (end == "stop")
+
+
+def test_the_end_of_a_video_may_be_trimmed_off_by_a_negative_start(nodes: SimpleNamespace, clip: Path) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip), start_time=-0.5), end="stop")
+    read = [number for _, number in numbered.read(made(output))]
+    assert read[-1] == 23
+    assert 11 <= read[0] <= 12.5
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_a_video_of_images_need_not_be_encoded_first(nodes: SimpleNamespace, bits: int) -> None:
+    tones = numbered.tones(1.2)
+    components = nodes.Types.VideoComponents(
+        images=images(*range(12)),
+        frame_rate=Fraction(12),
+        audio={"waveform": torch.from_numpy(tones)[None], "sample_rate": 48000},
+    )
+    path = made(nodes.video(nodes.model, nodes.Components(components, bit_depth=bits), 2))
+    assert [number for _, number in numbered.read(path)][:45] == [Fraction(k, 4) for k in range(45)]
+    assert numbered.length(path) == pytest.approx(1, abs=1e-3)
+    start, samples = numbered.heard(path)
+    assert start == 0
+    assert samples.shape[1] == pytest.approx(48000, abs=1024)
+    assert np.abs(samples[0, :47000] - tones[0, :47000]).mean() < 0.01
+    import av
+
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == ("yuv420p10le" if bits == 10 else "yuv420p")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 7])
+def test_sound_of_any_channels_and_rate(nodes: SimpleNamespace, channels: int) -> None:
+    wave = torch.rand(1, channels, 22050 * 2) - 0.5
+    components = nodes.Types.VideoComponents(
+        images=images(*range(12)), frame_rate=Fraction(6), audio={"waveform": wave, "sample_rate": 37000}
+    )
+    output = nodes.video(nodes.model, nodes.Components(components), 1, "slow motion")
+    audio = output.result[0].get_components().audio
+    assert audio["waveform"].shape[1] == {1: 1, 2: 2, 6: 6, 7: 2}[channels]
+    assert audio["waveform"].shape[-1] / audio["sample_rate"] == pytest.approx(4 * 22050 / 37000, abs=0.06)
+
+
+def test_save_video_stores_it_as_it_is(nodes: SimpleNamespace, clip: Path, tmp_path: Path) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip)))
+    (video,) = output.result
+    video.save_to(str(tmp_path / "saved.mp4"))
+    assert numbered.packets(tmp_path / "saved.mp4") == numbered.packets(made(output))
+    assert numbered.read(tmp_path / "saved.mp4") == numbered.read(made(output))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"time": "backwards"}, "time: expected one of smooth, target rate, slow motion, got backwards"),
+        ({"slow_motion_sound": "keep"}, "slow_motion_sound: expected one of stretch, drop, got keep"),
+        ({"time": "target rate", "output_fps": 0}, "output_fps: expected a frame rate"),
+        ({"recursive_interpolation_passes": 9}, "recursive_interpolation_passes: expected a whole number"),
+    ],
+)
+def test_wrong_values_are_refused(nodes: SimpleNamespace, clip: Path, inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nodes.video(nodes.model, nodes.File(str(clip)), **inputs)
+
+
+def test_what_is_no_video_is_refused(nodes: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="video: expected a VIDEO, got Tensor"):
+        nodes.video(nodes.model, images(0))
+    (tmp_path / "text.mp4").write_text("nothing")
+    before = set(nodes.temporary.glob("*"))
+    with pytest.raises(UnreadableVideo, match="video: the video cannot be opened"):
+        nodes.video(nodes.model, nodes.File(str(tmp_path / "text.mp4")))
+    assert set(nodes.temporary.glob("*")) == before
+
+
+def test_an_interruption_leaves_no_file(nodes: SimpleNamespace, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(nodes.temporary.glob("*"))
+    monkeypatch.setattr(nodes.mm, "throw_exception_if_processing_interrupted", _interrupt(nodes))
+    with pytest.raises(nodes.mm.InterruptProcessingException):
+        nodes.video(nodes.model, nodes.File(str(clip)))
+    assert set(nodes.temporary.glob("*")) == before

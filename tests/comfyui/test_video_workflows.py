@@ -1,0 +1,149 @@
+"""The workflows for videos on a real server: frames, rate, size and sound are as they promise."""
+
+from __future__ import annotations
+
+import json
+import time
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import pytest
+import torch
+from _comfyui_server import LocalServer, OutputFile
+from _comfyui_setup import ROOT
+from amt_frame_interpolation.video.audio import Track, tracks_of
+from amt_frame_interpolation.video.decode import VideoReader
+from amt_frame_interpolation.video.encode import VideoWriter
+
+CLIP = ROOT / "media" / "amt_demo_clip.mp4"
+"""24 frames, 12 a second, with 2 seconds of sound."""
+
+
+class Expected(NamedTuple):
+    frames: int
+    rate: int
+    parts: int
+    """Every so-manieth frame is one of the clip."""
+    sound: float = 2
+    """Seconds."""
+
+
+EXPECTED = {
+    "smooth_video": Expected(48, 24, 2),
+    "slow_motion_video": Expected(96, 12, 4, sound=8),
+    "video_to_60_fps": Expected(120, 60, 5),
+    "seamless_loop": Expected(48, 24, 2),
+    "vhs_load_video": Expected(48, 24, 2),
+    "vhs_meta_batch": Expected(48, 24, 2),
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
+
+
+class Decoded(NamedTuple):
+    frames: np.ndarray
+    """[n, h, w, 3], uint8."""
+    rate: Fraction
+    length: float
+    """Seconds of picture."""
+    samples: np.ndarray
+    """[channels, n]."""
+    sound_rate: int
+
+
+def decode(path: Path) -> Decoded:
+    with av.open(str(path)) as container:
+        picture, voice = container.streams.video[0], container.streams.audio[0]
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(picture)])
+        container.seek(0)
+        samples = np.concatenate([frame.to_ndarray() for frame in container.decode(voice)], axis=1)
+        length = float((picture.duration or 0) * (picture.time_base or 0))
+        return Decoded(frames, Fraction(picture.average_rate or 0), length, samples, voice.rate)
+
+
+def run(server: LocalServer, prompt: dict[str, Any]) -> list[OutputFile]:
+    """Its files. A meta batch queues itself again until it is done: the last of these runs has them."""
+    known = set(server.get("/history"))
+    result = server.queue(prompt, timeout=900)
+    while not result.files:
+        assert {"unfinished_batch": [True]} in result.outputs.values()
+        known.add(result.prompt_id)
+        deadline = time.monotonic() + 60
+        while not (new := _queued(server) - known):
+            assert time.monotonic() < deadline, "the next batch was not queued"
+            time.sleep(0.1)
+        result = server.wait(new.pop(), timeout=900)
+    return result.files
+
+
+def _queued(server: LocalServer) -> set[str]:
+    queue = server.get("/queue")
+    waiting = {item[1] for kind in ("queue_running", "queue_pending") for item in queue[kind]}
+    return waiting | set(server.get("/history"))
+
+
+@pytest.fixture(scope="module")
+def small_clip(comfyui_server: LocalServer) -> Path:
+    """The demo clip at less than half its size: to make a frame at any other time takes many halvings."""
+    target = comfyui_server.input / "amt_demo_clip_small.mp4"
+    with av.open(str(CLIP)) as source, VideoWriter(target, rate=Fraction(12), sound=_sound(CLIP)) as writer:
+        for frame in source.decode(video=0):
+            writer.write(torch.from_numpy(frame.reformat(160, 160, "rgb24").to_ndarray()))
+    return target
+
+
+def _sound(path: Path) -> list[Track]:
+    return tracks_of(VideoReader(str(path)), 1)[0]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_workflow(name: str, comfyui_server: LocalServer, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    server = request.getfixturevalue("vhs_server") if "vhs" in name else comfyui_server
+    prompt, clip, expected = read(name), CLIP, EXPECTED[name]
+    if name == "video_to_60_fps":
+        clip = request.getfixturevalue("small_clip")
+        prompt["1"]["inputs"]["file"] = clip.name
+    source = decode(clip)
+    files = [file for file in run(server, prompt) if file.filename.endswith(".mp4")]
+    # Video Combine also keeps what it had before the sound was there
+    file = next(iter([file for file in files if "-audio" in file.filename] or files))
+    made = decode(server.download(file, tmp_path))
+
+    assert len(made.frames) == expected.frames
+    assert made.rate == expected.rate
+    assert made.frames.shape[1:] == source.frames.shape[1:]
+    assert made.length == pytest.approx(expected.frames / expected.rate, abs=1e-3)
+    if name in ("smooth_video", "video_to_60_fps", "seamless_loop"):  # copied
+        assert np.array_equal(made.samples, source.samples)
+    # within a packet of 1024 samples, and the encoder's own one before them
+    assert made.samples.shape[1] / made.sound_rate == pytest.approx(expected.sound, abs=0.06)
+
+    ways: list[list[float]] = []
+    for index, frame in enumerate(source.frames):
+        place = index * expected.parts
+        assert psnr(made.frames[place], frame) > 33
+        # what is made between it and the next one is on its way
+        if index < len(source.frames) - 1 or name == "seamless_loop":
+            ways.append(on_the_way(made.frames, place, expected.parts))
+            assert all(0.05 < share < 0.95 for share in ways[-1]), (index, ways[-1])
+        else:  # the last one is held
+            assert all(psnr(held, frame) > 33 for held in made.frames[place:])
+    usual = [0.0, *np.median(ways, axis=0), 1.0]
+    assert all(b - a > 0.25 / expected.parts for a, b in pairwise(usual)), usual
+
+
+def on_the_way(frames: np.ndarray, place: int, parts: int) -> list[float]:
+    """How far each frame between this one and the next one of the clip is, of all that changes: 0..1."""
+    first, last = frames[place].astype(float), frames[(place + parts) % len(frames)].astype(float)
+    change = last - first
+    return [float(((frame - first) * change).sum() / (change**2).sum()) for frame in frames[place + 1 : place + parts]]
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(((a.astype(float) - b) ** 2).mean(), 1e-9)))
