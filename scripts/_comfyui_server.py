@@ -295,6 +295,20 @@ def _link(link: Path, target: Path) -> None:
         link.symlink_to(target, target_is_directory=True)
 
 
+# Runs beside a server. Its input ends when the process that started both has gone, even killed: the server goes too.
+_WATCH = """
+import os, signal, subprocess, sys, time
+group = int(sys.argv[1])
+sys.stdin.read()
+if os.name == "nt":
+    subprocess.run(["taskkill", "/F", "/T", "/PID", str(group)], capture_output=True)
+else:
+    os.killpg(group, signal.SIGTERM)
+    time.sleep(5)
+    os.killpg(group, signal.SIGKILL)
+"""
+
+
 class LocalServer(Client):
     """A ComfyUI server that this process started, and stops: a context manager.
 
@@ -353,6 +367,13 @@ class LocalServer(Client):
         finally:
             if output:
                 output.close()
+        self._watch = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             self._wait_until_ready(timeout)
         except BaseException:
@@ -406,6 +427,9 @@ class LocalServer(Client):
 
     def stop(self) -> None:
         """Stops the server as Ctrl-C does, and everything it started. Does nothing if it has stopped."""
+        if self._watch.poll() is None:
+            self._watch.kill()
+            self._watch.communicate()
         if sys.platform == "win32":
             if self.process.poll() is None:
                 command = ["taskkill", "/F", "/T", "/PID", str(self.process.pid)]

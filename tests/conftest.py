@@ -1,4 +1,5 @@
-import _pack  # noqa: F401  (makes the pack importable as amt_frame_interpolation)
+import _pack  # makes the pack importable as amt_frame_interpolation
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["servers"]  # real ComfyUI servers, for tests/comfyui and tests/browser
@@ -6,3 +7,9 @@ pytest_plugins = ["servers"]  # real ComfyUI servers, for tests/comfyui and test
 # how fast a machine is, or how busy, decides no test
 settings.register_profile("pack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pack")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The quick tests first, those in a browser last: Playwright leaves an event loop running in this thread."""
+    tiers = {"comfyui": 1, "browser": 2}
+    items.sort(key=lambda item: tiers.get(item.path.parent.name, 0))
