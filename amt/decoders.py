@@ -12,12 +12,6 @@ from .correlation import CHANNELS as CORRELATION_CHANNELS
 from .encoders import conv_prelu
 from .sampling import resize, resize_flow
 
-DECODER_HALO = 7
-"""How many rows of its input around its own a row of a decoder's output depends on: six 3x3 convolutions deep, and
-the transposed one."""
-UPDATE_HALO = 9
-"""The same for an update block, whose flow goes through a 7x7 and six 3x3 convolutions."""
-
 
 class ResidualBlock(nn.Module):
     """Five convolutions; the second and the fourth work on the last `side` channels alone."""
@@ -40,6 +34,9 @@ class ResidualBlock(nn.Module):
 
 class Decoder(nn.Module):
     """Doubles the resolution of its input."""
+
+    halo = 7
+    """How many rows of its input further a row of the output sees: six 3x3 convolutions and a transposed one."""
 
     def __init__(self, in_channels: int, channels: int, out_channels: int, *, side: int) -> None:
         super().__init__()
@@ -82,6 +79,9 @@ class UpdateBlock(nn.Module):
         self.scale = scale
         self.correlation_scale = correlation_scale
         self.channels = max(widths.correlation, widths.hidden)
+        self.halo = -(-9 // correlation_scale) + 1
+        """How many rows of the correlation further a row of the deltas sees, where they are at full scale: a 7x7 and
+        six 3x3 convolutions of the flow, or the enlargement of the correlation and fewer."""
         hidden = widths.hidden
         self.convc1 = nn.Conv2d(CORRELATION_CHANNELS, widths.correlation, 1)
         self.convc2 = nn.Conv2d(widths.correlation, widths.correlation2, 3, 1, 1) if widths.correlation2 else None

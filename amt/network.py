@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .bands import in_bands, suitable_band_bytes
 from .correlation import Correlation, choose_correlation
-from .decoders import DECODER_HALO, UPDATE_HALO, Decoder, UpdateBlock, UpdateWidths
+from .decoders import Decoder, UpdateBlock, UpdateWidths
 from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder
 from .padding import Padding
 from .sampling import resize_flow, warp
@@ -173,6 +173,11 @@ class AMT(nn.Module):
         """The precision of the convolutions; flows, coordinates, correlation and colours are float32."""
         return next(self.comb_block.parameters()).dtype
 
+    @property
+    def last_halo(self) -> int:
+        """How many rows of the half resolution further than itself a row of the result sees: the merge's too."""
+        return self.decoder1.halo + (self.config.merge_kernel - 1) // 2
+
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         """The frame at `timestep`.
 
@@ -188,9 +193,8 @@ class AMT(nn.Module):
         def last_level(rows: slice) -> tuple[Tensor]:
             return (self._merge(frame0, frame1, self._last_level(refined, rows), 2 * rows.start),)
 
-        # The merge's two convolutions see 2 rows of the full resolution further than the decoder, or 6.
-        halo = DECODER_HALO + (self.config.merge_kernel - 1) // 2
-        (merged,) = self._in_bands(refined.feature, last_level, width=self.decoder1.channels, halo=halo, scale=2)
+        width = self.decoder1.channels
+        (merged,) = _in_bands(refined.feature, last_level, width=width, halo=self.last_halo, scale=2)
         return merged.clamp_(0, 1)
 
     def _check(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> None:
@@ -248,14 +252,6 @@ class AMT(nn.Module):
                 feature, flow = _add(update(feature, coarse_flow, corr), feature, flow)
         return _Refined(feature, flow, context0[0], context1[0])
 
-    def _in_bands(
-        self, x: Tensor, compute: Callable[[slice], tuple[Tensor, ...]], *, width: int, halo: int, scale: int
-    ) -> tuple[Tensor, ...]:
-        """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
-        row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
-        band_bytes = suitable_band_bytes(x.device)
-        return in_bands(compute, x.shape[2], row_bytes=row_bytes, band_bytes=band_bytes, halo=halo, scale=scale)
-
     def _decode(
         self, decoder: Decoder, feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -264,7 +260,7 @@ class AMT(nn.Module):
         def decode(rows: slice) -> tuple[Tensor, Tensor]:
             return _split(decoder(_gather(feature[:, :, rows], context0, context1, flow[:, :, rows], rows.start)))
 
-        decoded = self._in_bands(feature, decode, width=decoder.channels, halo=DECODER_HALO, scale=2)
+        decoded = _in_bands(feature, decode, width=decoder.channels, halo=decoder.halo, scale=2)
         return decoded[0], decoded[1]
 
     def _update_full_scale(
@@ -278,9 +274,7 @@ class AMT(nn.Module):
             near, near_flow = feature[:, :, fine], flow[:, :, fine]
             return _add(block(near, near_flow, corr[:, :, rows]), near, near_flow)
 
-        # One more row for the enlargement of the correlation.
-        halo = -(-UPDATE_HALO // scale) + 1
-        updated = self._in_bands(corr, update, width=block.channels * scale**2, halo=halo, scale=scale)
+        updated = _in_bands(corr, update, width=block.channels * scale**2, halo=block.halo, scale=scale)
         return updated[0], updated[1]
 
     def _last_level(self, refined: _Refined, rows: slice) -> Motion:
@@ -316,6 +310,15 @@ class AMT(nn.Module):
         correction = self.comb_block(colours.flatten(1, 2).to(self.dtype, memory_format=_memory_format(colours.device)))
         merged = colours.mean(dim=1) + correction.float()
         return torch.cat((merged, candidates[:, :, 3:].mean(dim=1)), dim=1)
+
+
+def _in_bands(
+    x: Tensor, compute: Callable[[slice], tuple[Tensor, ...]], *, width: int, halo: int, scale: int
+) -> tuple[Tensor, ...]:
+    """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
+    row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
+    band_bytes = suitable_band_bytes(x.device)
+    return in_bands(compute, x.shape[2], row_bytes=row_bytes, band_bytes=band_bytes, halo=halo, scale=scale)
 
 
 def _memory_format(device: torch.device) -> torch.memory_format:
