@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         main, side = self.conv1(x).split(self.split, dim=1)
         main, side = self.conv3(torch.cat((main, self.conv2(side)), dim=1)).split(self.split, dim=1)
-        return self.prelu(x + self.conv5(torch.cat((main, self.conv4(side)), dim=1)))
+        return self.prelu(self.conv5(torch.cat((main, self.conv4(side)), dim=1)).add_(x))
 
 
 class Decoder(nn.Module):
