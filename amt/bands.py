@@ -61,3 +61,9 @@ def _edges(rows: int, row_bytes: int, band_bytes: int, halo: int) -> list[int]:
 def _count(rows: int, row_bytes: int, band_bytes: int, halo: int) -> int:
     wanted = max(band_bytes // row_bytes, LEAST_HALOS * halo)
     return max(1, round(rows / wanted))
+
+
+def small_parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Bands of x [b, c, h, w], views, so small that what is computed of one stays in caches."""
+    row_bytes = x[:, :, 0].numel() * x.element_size()
+    return x.split(max(1, suitable_band_bytes(x.device) // 8 // row_bytes), dim=2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .correlation import CHANNELS as CORRELATION_CHANNELS
-from .encoders import conv_prelu
+from .encoders import PReLU, conv_prelu
 from .sampling import resize, resize_flow
 
 
@@ -24,12 +24,19 @@ class ResidualBlock(nn.Module):
         self.conv3 = conv_prelu(channels, channels)
         self.conv4 = conv_prelu(side, side)
         self.conv5 = nn.Conv2d(channels, channels, 3, 1, 1)
-        self.prelu = nn.PReLU(channels)
+        self.prelu = PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        main, side = self.conv1(x).split(self.split, dim=1)
-        main, side = self.conv3(torch.cat((main, self.conv2(side)), dim=1)).split(self.split, dim=1)
-        return self.prelu(self.conv5(torch.cat((main, self.conv4(side)), dim=1)).add_(x))
+        result = self._on_side(self.conv2, self.conv1(x))
+        result = self._on_side(self.conv4, self.conv3(result))
+        return self.prelu(self.conv5(result).add_(x))
+
+    def _on_side(self, conv: nn.Module, x: Tensor) -> Tensor:
+        main, side = x.split(self.split, dim=1)
+        if torch.is_grad_enabled():
+            return torch.cat((main, conv(side)), dim=1)
+        side.copy_(conv(side))
+        return x
 
 
 class Decoder(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .bands import suitable_band_bytes
+from .bands import small_parts
 
 Block = Callable[[int, int, int], nn.Module]
 """Builds a residual block from (in channels, out channels, stride)."""
@@ -20,8 +20,7 @@ def normalise(x: Tensor) -> Tensor:
         return functional.instance_norm(x)
     # The same in place, and in parts that caches hold: a tenth of the time on a CPU.
     pixels = x.shape[2] * x.shape[3]
-    part_bytes = suitable_band_bytes(x.device) // 8
-    parts = x.split(max(1, part_bytes // (x[:, :, 0].numel() * x.element_size())), dim=2)
+    parts = small_parts(x)
     x.sub_((sum(_sums(part.float()) for part in parts) / pixels).to(x.dtype))
     variance = sum(_sums(part.float().square()) for part in parts) / pixels
     return x.mul_((variance + 1e-5).rsqrt().to(x.dtype))
@@ -111,9 +110,20 @@ class FeatureEncoder(nn.Module):
         return self.conv2(x)
 
 
+class PReLU(nn.PReLU):
+    """In place where no gradient needs the input again: fresh memory costs a CPU more than the function."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(input)
+        for part in small_parts(input):
+            part.copy_(functional.prelu(part, self.weight))
+        return input
+
+
 def conv_prelu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution and a PReLU with one weight per channel."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2), nn.PReLU(out_channels))
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2), PReLU(out_channels))
 
 
 class ContextEncoder(nn.Module):

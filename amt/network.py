@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .bands import in_bands, suitable_band_bytes
 from .correlation import Correlation, choose_correlation
 from .decoders import Decoder, UpdateBlock, UpdateWidths
-from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder
+from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder, PReLU
 from .padding import Padding
 from .sampling import resize_flow, warp
 
@@ -164,7 +164,7 @@ class AMT(nn.Module):
         kernel = config.merge_kernel
         self.comb_block = nn.Sequential(
             nn.Conv2d(3 * fields, 6 * fields, kernel, 1, kernel // 2),
-            nn.PReLU(6 * fields),
+            PReLU(6 * fields),
             nn.Conv2d(6 * fields, 3, kernel, 1, kernel // 2),
         )
 
