@@ -12,6 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+LEAST_HALOS = 8
+"""How many halos a band has at least: with less, over a fifth of the work would go into them."""
+
 
 def suitable_band_bytes(device: torch.device) -> int:
     """How large a band of the widest activation should be."""
@@ -43,11 +46,24 @@ def in_bands(
     return tuple(part[0] if len(part) == 1 else torch.cat(part, dim=2) for part in zip(*parts, strict=True))
 
 
+def largest_band(rows: int, *, row_bytes: int, band_bytes: int, halo: int) -> int:
+    """How many rows, halos and all, `in_bands` computes at once."""
+    count = _count(rows, row_bytes, band_bytes, halo)
+    return min(rows, -(-rows // count) + 2 * halo)
+
+
 def _edges(rows: int, row_bytes: int, band_bytes: int, halo: int) -> list[int]:
     # Gradients need every activation anyway.
-    if torch.is_grad_enabled():
-        return [0, rows]
-    # Bands of less than 8 halos would spend over a fifth of the work on halos.
-    wanted = max(band_bytes // row_bytes, 8 * halo)
-    count = max(1, round(rows / wanted))
+    count = 1 if torch.is_grad_enabled() else _count(rows, row_bytes, band_bytes, halo)
     return [rows * i // count for i in range(count + 1)]
+
+
+def _count(rows: int, row_bytes: int, band_bytes: int, halo: int) -> int:
+    wanted = max(band_bytes // row_bytes, LEAST_HALOS * halo)
+    return max(1, round(rows / wanted))
+
+
+def small_parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Bands of x [b, c, h, w], views, so small that what is computed of one stays in caches."""
+    row_bytes = x[:, :, 0].numel() * x.element_size()
+    return x.split(max(1, suitable_band_bytes(x.device) // 8 // row_bytes), dim=2)

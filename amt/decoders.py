@@ -9,14 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .correlation import CHANNELS as CORRELATION_CHANNELS
-from .encoders import conv_prelu
+from .encoders import PReLU, conv_prelu
 from .sampling import resize, resize_flow
-
-DECODER_HALO = 7
-"""How many rows of its input around its own a row of a decoder's output depends on: six 3x3 convolutions deep, and
-the transposed one."""
-UPDATE_HALO = 9
-"""The same for an update block, whose flow goes through a 7x7 and six 3x3 convolutions."""
 
 
 class ResidualBlock(nn.Module):
@@ -30,16 +24,26 @@ class ResidualBlock(nn.Module):
         self.conv3 = conv_prelu(channels, channels)
         self.conv4 = conv_prelu(side, side)
         self.conv5 = nn.Conv2d(channels, channels, 3, 1, 1)
-        self.prelu = nn.PReLU(channels)
+        self.prelu = PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        main, side = self.conv1(x).split(self.split, dim=1)
-        main, side = self.conv3(torch.cat((main, self.conv2(side)), dim=1)).split(self.split, dim=1)
-        return self.prelu(x + self.conv5(torch.cat((main, self.conv4(side)), dim=1)))
+        result = self._on_side(self.conv2, self.conv1(x))
+        result = self._on_side(self.conv4, self.conv3(result))
+        return self.prelu(self.conv5(result).add_(x))
+
+    def _on_side(self, conv: nn.Module, x: Tensor) -> Tensor:
+        main, side = x.split(self.split, dim=1)
+        if torch.is_grad_enabled():
+            return torch.cat((main, conv(side)), dim=1)
+        side.copy_(conv(side))
+        return x
 
 
 class Decoder(nn.Module):
     """Doubles the resolution of its input."""
+
+    halo = 7
+    """How many rows of its input further a row of the output sees: six 3x3 convolutions and a transposed one."""
 
     def __init__(self, in_channels: int, channels: int, out_channels: int, *, side: int) -> None:
         super().__init__()
@@ -82,6 +86,9 @@ class UpdateBlock(nn.Module):
         self.scale = scale
         self.correlation_scale = correlation_scale
         self.channels = max(widths.correlation, widths.hidden)
+        self.halo = -(-9 // correlation_scale) + 1
+        """How many rows of the correlation further a row of the deltas sees, where they are at full scale: a 7x7 and
+        six 3x3 convolutions of the flow, or the enlargement of the correlation and fewer."""
         hidden = widths.hidden
         self.convc1 = nn.Conv2d(CORRELATION_CHANNELS, widths.correlation, 1)
         self.convc2 = nn.Conv2d(widths.correlation, widths.correlation2, 3, 1, 1) if widths.correlation2 else None

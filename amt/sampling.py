@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,13 +23,26 @@ def warp(image: Tensor, flow: Tensor, top: int = 0) -> Tensor:
     image's dtype.
     """
     height, width = image.shape[-2:]
-    position = pixel_grid(flow.shape[2], flow.shape[3], flow.device) + flow
+    scale_x, scale_y = 2 / max(width - 1, 1), 2 / max(height - 1, 1)
+    x = torch.arange(flow.shape[3], device=flow.device, dtype=torch.float32) * scale_x - 1
+    y = torch.arange(top, top + flow.shape[2], device=flow.device, dtype=torch.float32)[:, None] * scale_y - 1
+    position = torch.stack((torch.add(x, flow[:, 0], alpha=scale_x), torch.add(y, flow[:, 1], alpha=scale_y)), dim=-1)
     # Positions are clamped here, not by padding_mode="border", which Apple's MPS backend does not have.
-    x = position[:, 0].clamp(0, width - 1) * (2 / max(width - 1, 1)) - 1
-    y = (position[:, 1] + top).clamp(0, height - 1) * (2 / max(height - 1, 1)) - 1
+    position = position.clamp_(-1, 1)
     # float32 whatever the image is: at 1080p half precision would place samples a whole pixel off.
-    warped = functional.grid_sample(image.float(), torch.stack((x, y), dim=-1), align_corners=True)
-    return warped.to(image.dtype)
+    return _sample(image.float(), position).to(image.dtype)
+
+
+def _sample(image: Tensor, position: Tensor) -> Tensor:
+    if image.device.type != "cpu" or len(image) > 1 or torch.is_grad_enabled():
+        return functional.grid_sample(image, position, align_corners=True)
+    # On CPUs, PyTorch samples every image of a batch with one thread: make a batch of it.
+    _, height, width, _ = position.shape
+    pieces = math.gcd(height * width, 16)
+    sampled = functional.grid_sample(
+        image.expand(pieces, -1, -1, -1), position.reshape(pieces, 1, -1, 2), align_corners=True
+    )
+    return sampled.transpose(0, 1).reshape(1, -1, height, width)
 
 
 def resize(image: Tensor, scale: float) -> Tensor:

@@ -1,0 +1,111 @@
+"""One network at one size: makes a pair's middle frame whenever it is told to, for scripts/benchmark.py.
+
+    python scripts/_benchmark_worker.py '{"network": "AMT-S", "size": [720, 1280], "precision": "fp32", ...}'
+
+Says "ready", answers each line "pair" with the seconds that the pair took, and "peak" with the bytes of memory that
+the process has held at most: its own on a CPU, its tensors' on a GPU. A network that cannot be run says why and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Pair = Callable[[Tensor, Tensor], Tensor]
+
+
+def randomise(network: nn.Module) -> None:
+    """Weights that keep activations in range and give AMT flows of several pixels that change from place to place."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.7 * math.sqrt(2 / parameter[0].numel()))
+            elif parameter.dim() == 1:
+                parameter.fill_(0.1)
+
+
+def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) -> Pair:
+    import _pack  # noqa: F401  (makes the pack importable)
+    from amt_frame_interpolation.amt import network as networks
+    from amt_frame_interpolation.amt.correlation import CorrelationVolume, choose_correlation
+
+    config = {config.name: config for config in (networks.S, networks.L, networks.G)}[name]
+    network = networks.AMT(config, correlation=CorrelationVolume if volume else choose_correlation)
+    randomise(network)
+    network = network.eval().to(device, dtype)
+    timestep = torch.tensor([0.5], device=device)
+    padding = network.padding
+    return lambda frame0, frame1: network(padding.pad(frame0), padding.pad(frame1), timestep)
+
+
+def core(name: str, device: torch.device, dtype: torch.dtype) -> Pair:
+    """RIFE 4.26 and FILM by ComfyUI core's own classes, called as core's node calls them."""
+    from comfy.cli_args import args
+
+    args.cpu = device.type == "cpu"
+    from comfy_extras.frame_interpolation_models.film_net import FILMNet
+    from comfy_extras.frame_interpolation_models.ifnet import IFNet
+
+    network = IFNet() if name == "RIFE" else FILMNet()
+    randomise(network)
+    network = network.eval().to(device, dtype)
+    align = getattr(network, "pad_align", 1)
+
+    def pair(frame0: Tensor, frame1: Tensor) -> Tensor:
+        height, width = frame0.shape[2:]
+        sides = (0, -width % align, 0, -height % align)
+        padded = [nn.functional.pad(frame.to(dtype), sides, mode="reflect") for frame in (frame0, frame1)]
+        timestep = torch.full((1, 1, *padded[0].shape[2:]), 0.5, device=device, dtype=dtype)
+        cache = {f"img{i}": network.extract_features(frame) for i, frame in enumerate(padded)}
+        return network(*padded, timestep=timestep, cache=cache)
+
+    return pair
+
+
+def make_frames(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """A smooth random texture, and the same one moved."""
+    height, width = size
+    noise = torch.rand(1, 3, height // 8 + 3, width // 8 + 3, generator=torch.Generator().manual_seed(0))
+    texture = nn.functional.interpolate(noise, scale_factor=8, mode="bicubic").clamp(0, 1)
+    frame0, frame1 = texture[..., :height, :width], texture[..., 5 : height + 5, 9 : width + 9]
+    return frame0.contiguous().to(device), frame1.contiguous().to(device)
+
+
+def peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else held * 1024
+
+
+def main() -> None:
+    case = json.loads(sys.argv[1])
+    device, dtype = torch.device(case["device"]), DTYPES[case["precision"]]
+    with torch.inference_mode():
+        if case["network"].startswith("AMT"):
+            pair = amt(case["network"], device, dtype, volume=case["volume"])
+        else:
+            pair = core(case["network"], device, dtype)
+        frame0, frame1 = make_frames(tuple(case["size"]), device)
+        print("ready", flush=True)
+        for line in sys.stdin:
+            if line.strip() == "peak":
+                print(peak(device), flush=True)
+                continue
+            started = time.perf_counter()
+            pair(frame0, frame1).cpu()
+            print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Work in bands gives what the same work in one piece gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from amt_frame_interpolation.amt import bands
+from amt_frame_interpolation.amt import network as network_module
+from amt_frame_interpolation.amt.bands import in_bands, largest_band
+from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
+from golden import golden_state_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.integers(1, 60), band_bytes=st.integers(1, 40), halo=st.integers(2, 6))
+def test_bands_of_convolutions_equal_the_whole(rows: int, band_bytes: int, halo: int):
+    layers = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.PReLU(), nn.ConvTranspose2d(3, 1, 4, 2, 1))
+    x = torch.randn(1, 2, rows, 5)
+    seen = []
+
+    def compute(part: slice) -> tuple[torch.Tensor]:
+        seen.append(part.stop - part.start)
+        return (layers(x[:, :, part]),)
+
+    with torch.no_grad():
+        (found,) = in_bands(compute, rows, row_bytes=1, band_bytes=band_bytes, halo=halo, scale=2)
+        torch.testing.assert_close(found, layers(x))
+    assert max(seen) <= largest_band(rows, row_bytes=1, band_bytes=band_bytes, halo=halo)
+
+
+def test_gradients_are_taken_in_one_piece():
+    x = torch.randn(1, 1, 100, 1, requires_grad=True)
+    parts = []
+
+    def compute(part: slice) -> tuple[torch.Tensor]:
+        parts.append(part)
+        return (x[:, :, part],)
+
+    in_bands(compute, 100, row_bytes=1, band_bytes=1, halo=1, scale=1)
+    assert parts == [slice(0, 100)]
+
+
+@pytest.mark.parametrize("config", [S, L, G], ids=lambda config: config.name)
+def test_a_network_in_bands_gives_the_same_frame(config: Config, monkeypatch: pytest.MonkeyPatch):
+    """The halos are as wide as what the convolutions see: bands hardly larger than those make no difference."""
+    network = AMT(config).eval()
+    network.load_state_dict(golden_state_dict(network))
+    noise = torch.rand(1, 4, 20, 16, generator=torch.Generator().manual_seed(1))
+    texture = nn.functional.interpolate(noise, scale_factor=16, mode="bicubic").clamp(0, 1)
+    frame0, frame1 = texture[..., :144, :128], texture[..., 5:149, 3:131]
+    with torch.inference_mode():
+        whole = network(frame0, frame1, torch.tensor([0.5]))
+        monkeypatch.setattr(bands, "LEAST_HALOS", 1)
+        monkeypatch.setattr(network_module, "suitable_band_bytes", lambda _: 1)
+        in_parts = network(frame0, frame1, torch.tensor([0.5]))
+    # Another order of sums in a convolution makes this much; a halo too narrow by a row makes 1e-3.
+    torch.testing.assert_close(in_parts, whole, atol=1e-4, rtol=0)

@@ -1,0 +1,79 @@
+"""Memory stays bounded, and what is said of it beforehand is true."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from amt_frame_interpolation.amt import network as network_module
+from amt_frame_interpolation.amt.bands import suitable_band_bytes
+from amt_frame_interpolation.amt.correlation import CHANNELS, CorrelationVolume, TiledCorrelation
+from amt_frame_interpolation.amt.memory import memory_used
+from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
+from peak import measured_peak, shapes_peak
+from torch import Tensor
+
+GIB = 2**30
+
+
+class UnreadCorrelation(TiledCorrelation):
+    """Takes the memory of a tiled correlation, but looks nothing up: what is gathered depends on numbers."""
+
+    def lookup(self, flow0: Tensor, flow1: Tensor, timestep: Tensor) -> Tensor:
+        b, _, h, w = flow0.shape
+        levels = flow0.new_empty(2 * b * h * w, CHANNELS // 2)
+        return torch.empty_like(levels).view(b, h, w, CHANNELS).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "batch", "dtype"),
+    [
+        (S, (128, 128), 1, torch.float32),
+        (S, (200, 300), 2, torch.float32),
+        (S, (400, 720), 1, torch.float32),
+        (S, (256, 448), 1, torch.bfloat16),
+        (L, (128, 256), 1, torch.float32),
+        (G, (256, 128), 1, torch.float32),
+        (G, (128, 128), 2, torch.bfloat16),
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int, int], batch: int, dtype: torch.dtype):
+    network = AMT(config).eval().to(dtype)
+    frames = network.padding.pad(torch.rand(batch, 3, *size))
+    with torch.inference_mode():
+        measured = measured_peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
+    assert memory_used(network, size, batch=batch) == pytest.approx(measured, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "dtype", "device"),
+    [
+        (S, (2160, 3840), torch.float32, "cuda"),
+        (L, (2160, 3840), torch.float32, "cuda"),
+        (G, (2160, 3840), torch.float32, "cpu"),
+        (G, (2160, 3840), torch.float16, "cuda"),
+    ],
+)
+def test_a_4k_pair_takes_less_than_8_gib_and_as_much_as_estimated(
+    config: Config, size: tuple[int, int], dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
+):
+    bands = suitable_band_bytes(torch.device(device))
+    monkeypatch.setattr(network_module, "suitable_band_bytes", lambda _: bands)
+    with torch.device("meta"):
+        network = AMT(config, correlation=UnreadCorrelation).to(dtype)
+        monkeypatch.setattr(network, "_check", lambda *_: None)  # it reads the timestep
+        frames, timestep = torch.empty(1, 3, *network.padding.padded(size)), torch.empty(1)
+    peak = shapes_peak(lambda: network(frames, frames, timestep))
+    assert peak < 8 * GIB
+    assert memory_used(network, size, device=torch.device(device)) == pytest.approx(peak, rel=0.25)
+
+
+@pytest.mark.parametrize("roughness", [0.0, 1.0, 100.0])
+def test_lookups_take_a_small_part_of_the_volume(roughness: float):
+    fmap0, fmap1 = torch.randn(2, 1, 32, 72, 96)
+    flow0, flow1 = torch.randn(2, 1, 2, 72, 96) * roughness
+    half = torch.full((1, 1, 1, 1), 0.5)
+
+    def peak(correlation: type[CorrelationVolume] | type[TiledCorrelation]) -> int:
+        return measured_peak(lambda: correlation(fmap0, fmap1).lookup(flow0, flow1, half))
+
+    assert peak(TiledCorrelation) < 0.15 * peak(CorrelationVolume)
