@@ -52,8 +52,8 @@ class _ResidualBlock(nn.Module):
         for conv in self._branch():
             branch = normalise(conv(branch)).relu_()
         skip = x if self.downsample is None else normalise(self.downsample[0](x))
-        # In place where no gradient needs the branch again: fresh memory costs a CPU more than the sum.
-        total = branch + skip if torch.is_grad_enabled() else branch.add_(skip)
+        # In place where no gradient needs the skip again: fresh memory costs a CPU more than the sum.
+        total = skip + branch if torch.is_grad_enabled() else skip.add_(branch)
         return total.relu_()
 
 

@@ -31,25 +31,26 @@ def memory_used(network: AMT, size: tuple[int, int], *, batch: int = 1, device: 
     # All in bytes a pixel of the frames. First what lives through several phases.
     c1, c2, c3, c4 = config.context_widths
     contexts = 2 * item * (c1 / 4 + c2 / 16 + c3 / 64 + c4 / 256)
-    lookup = FLOAT32 * (5 * config.feature_channels + CORRELATION_CHANNELS) / 64
+    maps = FLOAT32 * 5 * config.feature_channels / 64
+    looked_up = FLOAT32 * CORRELATION_CHANNELS / 64
     features1, features2 = 3 * item * c1 / 4, 3 * item * c2 / 16
     # Warping makes float32 copies of half-precision contexts, one at a time.
     warped1, warped2 = (0, 0) if item == FLOAT32 else (FLOAT32 * c1 / 4, FLOAT32 * c2 / 16)
 
     encoders = 6 * item + 3 * item * config.feature_widths[0] / 4
-    # A decoder has up to six activations of its width at once, two while its input is gathered; a full-scale update
+    # A decoder has up to five activations of its width at once, two while its input is gathered; a full-scale update
     # four.
     channels = network.decoder2.channels
     activation = item * channels / 16 * share(channels, 4, network.decoder2.halo)
-    level2 = contexts + lookup + features2 + max(6 * activation, 2 * activation + warped2)
-    update2 = contexts + 2 * lookup + features1
+    level2 = contexts + maps + looked_up + features2 + max(5 * activation, 2 * activation + warped2)
+    update2 = contexts + maps + looked_up + max(looked_up + features1 / 2, features1)
     if config.full_scale_updates:
         block = network.update2_high
         activation = item * block.channels / 4 * share(16 * block.channels, 8, block.halo)
-        update2 = max(update2, contexts + lookup + 2 / 3 * features1 + 4 * activation)
+        update2 = max(update2, contexts + maps + looked_up + 2 / 3 * features1 + 4 * activation)
     channels = network.decoder1.channels
     part = share(channels, 2, network.last_halo)
     activation = item * channels / 4 * part
-    merge = (20 * FLOAT32 + 14 * item) * config.fields * part
-    level1 = features1 + 7 * FLOAT32 + max(6 * activation, 2 * activation + warped1, merge)
+    merge = (18 * FLOAT32 + 10 * item) * config.fields * part
+    level1 = features1 + 7 * FLOAT32 + max(5 * activation, 2 * activation + warped1, merge)
     return int(batch * height * width * max(encoders, level2, update2, level1))

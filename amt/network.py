@@ -188,7 +188,7 @@ class AMT(nn.Module):
         self._check(frame0, frame1, timestep)
         frame0, frame1 = frame0.float(), frame1.float()
         mean = (frame0[:, :3].mean(dim=(1, 2, 3)) + frame1[:, :3].mean(dim=(1, 2, 3)))[:, None, None, None] / 2
-        refined = self._refine(frame0[:, :3] - mean, frame1[:, :3] - mean, timestep)
+        refined = self._refine(frame0[:, :3], frame1[:, :3], timestep, mean)
 
         def last_level(rows: slice) -> tuple[Tensor]:
             return (self._merge(frame0, frame1, self._last_level(refined, rows), 2 * rows.start),)
@@ -217,11 +217,12 @@ class AMT(nn.Module):
         refined = self._refine(frame0, frame1, timestep)
         return self._last_level(refined, slice(0, refined.feature.shape[2]))
 
-    def _refine(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> _Refined:
-        """All but the last level, for a pair of mean-subtracted frames."""
+    def _refine(self, frame0: Tensor, frame1: Tensor, timestep: Tensor, mean: Tensor | float = 0) -> _Refined:
+        """All but the last level, for a pair of frames and what to subtract from both."""
         b, dtype = len(frame0), self.dtype
         timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
-        frame0, frame1 = (frame.to(dtype, memory_format=_memory_format(frame.device)) for frame in (frame0, frame1))
+        memory_format = _memory_format(frame0.device)
+        frame0, frame1 = ((frame - mean).to(dtype, memory_format=memory_format) for frame in (frame0, frame1))
         correlation = self.correlation(self.feat_encoder(frame0), self.feat_encoder(frame1))
         context0, context1 = self.encoder(frame0), self.encoder(frame1)
         del frame0, frame1
