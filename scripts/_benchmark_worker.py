@@ -2,8 +2,9 @@
 
     python scripts/_benchmark_worker.py '{"network": "AMT-S", "size": [720, 1280], "precision": "fp32", ...}'
 
-Says "ready", answers each line "pair" with the seconds that the pair took, and "peak" with the bytes of memory that
-the process has held at most: its own on a CPU, its tensors' on a GPU. A network that cannot be run says why and ends.
+Says "ready" and answers lines: "pair" with the seconds that a pair took; "engine N" with what share of the network's
+time the engine adds to it, for a batch of N frames from two; "peak" with the bytes of memory held at most: the
+process's own on a CPU, its tensors' on a GPU. What cannot be run ends in an error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +36,7 @@ def randomise(network: nn.Module) -> None:
                 parameter.fill_(0.1)
 
 
-def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) -> Pair:
+def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool = False) -> nn.Module:
     import _pack  # noqa: F401  (makes the pack importable)
     from amt_frame_interpolation.amt import network as networks
     from amt_frame_interpolation.amt.correlation import CorrelationVolume, choose_correlation
@@ -40,7 +44,11 @@ def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) ->
     config = {config.name: config for config in (networks.S, networks.L, networks.G)}[name]
     network = networks.AMT(config, correlation=CorrelationVolume if volume else choose_correlation)
     randomise(network)
-    network = network.eval().to(device, dtype)
+    return network.eval().to(device, dtype)
+
+
+def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) -> Pair:
+    network: Any = make_amt(name, device, dtype, volume=volume)
     timestep = torch.tensor([0.5], device=device)
     padding = network.padding
     return lambda frame0, frame1: network(padding.pad(frame0), padding.pad(frame1), timestep)
@@ -70,6 +78,40 @@ def core(name: str, device: torch.device, dtype: torch.dtype) -> Pair:
     return pair
 
 
+class Clocked:
+    """A network that counts the seconds it works."""
+
+    any_time = False
+
+    def __init__(self, network: Any) -> None:
+        self.padding = network.padding
+        self.seconds = 0.0
+        self._network = network
+
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        started = time.perf_counter()
+        made = self._network(frame0, frame1, timestep)
+        if made.is_cuda:
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - started
+        return made
+
+
+def overhead(network: Any, frame0: Tensor, frame1: Tensor, count: int) -> float:
+    """What the engine's own work adds to the network's: 0.01 is a hundredth."""
+    from amt_frame_interpolation.amt.engine import Engine
+
+    clocked = Clocked(network)
+    engine = Engine(clocked, frame0.device)
+    sources = [frame[0].permute(1, 2, 0).cpu() for frame in (frame0, frame1)]
+    result = torch.empty(count, *sources[0].shape)
+    started = time.perf_counter()
+    frames = engine.run(sources, [Fraction(i, count - 1) for i in range(count)])
+    for index, frame in enumerate(frames):
+        result[index] = frame
+    return (time.perf_counter() - started) / clocked.seconds - 1
+
+
 def make_frames(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """A smooth random texture, and the same one moved."""
     height, width = size
@@ -77,6 +119,18 @@ def make_frames(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Te
     texture = nn.functional.interpolate(noise, scale_factor=8, mode="bicubic").clamp(0, 1)
     frame0, frame1 = texture[..., :height, :width], texture[..., 5 : height + 5, 9 : width + 9]
     return frame0.contiguous().to(device), frame1.contiguous().to(device)
+
+
+def limit_memory() -> None:
+    """To what is free: asking for more is an error then, not the end of another process. On Linux."""
+    try:
+        import resource
+
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    except (ImportError, OSError):
+        return
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (free, free))
 
 
 def peak(device: torch.device) -> int:
@@ -90,21 +144,25 @@ def peak(device: torch.device) -> int:
 
 def main() -> None:
     case = json.loads(sys.argv[1])
-    device, dtype = torch.device(case["device"]), DTYPES[case["precision"]]
+    device, dtype, size = torch.device(case["device"]), DTYPES[case["precision"]], tuple(case["size"])
+    limit_memory()
     with torch.inference_mode():
         if case["network"].startswith("AMT"):
             pair = amt(case["network"], device, dtype, volume=case["volume"])
         else:
             pair = core(case["network"], device, dtype)
-        frame0, frame1 = make_frames(tuple(case["size"]), device)
+        frame0, frame1 = make_frames(size, device)
         print("ready", flush=True)
         for line in sys.stdin:
-            if line.strip() == "peak":
+            question, *count = line.split()
+            if question == "peak":
                 print(peak(device), flush=True)
-                continue
-            started = time.perf_counter()
-            pair(frame0, frame1).cpu()
-            print(time.perf_counter() - started, flush=True)
+            elif question == "engine":
+                print(overhead(make_amt(case["network"], device, dtype), frame0, frame1, int(count[0])), flush=True)
+            else:
+                started = time.perf_counter()
+                pair(frame0, frame1).cpu()
+                print(time.perf_counter() - started, flush=True)
 
 
 if __name__ == "__main__":

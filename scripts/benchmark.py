@@ -1,10 +1,11 @@
-"""Times the networks on this machine, beside the correlation volume and ComfyUI core's RIFE 4.26 and FILM.
+"""Times AMT on this machine, beside the correlation volume and ComfyUI core's RIFE 4.26 and FILM.
 
-    python scripts/benchmark.py --sizes 480p 720p --networks S
-    python scripts/benchmark.py --write        every size and network, to docs/performance.md; takes hours on a CPU
+    python scripts/benchmark.py                  AMT-S at 480p and 720p: some minutes on a CPU
+    python scripts/benchmark.py --write-docs     everything, into docs/performance.md and the README
 
-Every network runs in a process of its own, with random weights; those of one size take turns, pair by pair, and
-medians and their ratios are printed. RIFE and FILM need a ComfyUI: COMFYUI_PATH, or what scripts/comfyui.py has made.
+Every network runs in a process of its own, with random weights; those of one size take turns, pair by pair, so that
+all see the same machine, and medians are compared. The first pair of each is not counted, unless it took so long that
+it stays the only one. RIFE and FILM need a ComfyUI: COMFYUI_PATH, or what scripts/comfyui.py has made.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 
 import _pack
@@ -26,8 +28,11 @@ import torch
 from _comfyui_setup import ComfyUI, SetupError, find_or_made
 
 SIZES = {"256p": (256, 448), "480p": (480, 848), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840)}
-PAGE = _pack.ROOT / "docs" / "performance.md"
-MARKS = "<!-- measured -->", "<!-- /measured -->"
+ENGINE_SIZE = "256p"
+ENGINE_FRAMES = (17, 257)
+README, PAGE = _pack.ROOT / "README.md", _pack.ROOT / "docs" / "performance.md"
+SLOW = 10
+"""Seconds. What takes longer is done once."""
 GIB = 2**30
 
 
@@ -41,34 +46,34 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.network}, volume" if self.volume else self.network
+        return f"{self.network} with the volume" if self.volume else self.network
 
 
 @dataclass
 class Result:
     case: Case
-    seconds: list[float]
+    seconds: list[float] = field(default_factory=list)
     peak: int | None = None
     """Bytes."""
     trouble: str = ""
     """Why there is no result."""
+
+    @property
+    def median(self) -> float | None:
+        return statistics.median(self.seconds) if self.seconds else None
 
 
 class Worker:
     """A process that runs one network."""
 
     def __init__(self, case: Case, comfyui: ComfyUI | None) -> None:
-        self.result = Result(case, [])
+        self.result = Result(case)
         python, env = sys.executable, dict(os.environ)
         if not case.network.startswith("AMT"):
             if comfyui is None:
-                self.result.trouble = "no ComfyUI"
+                self.result.trouble = "not measured: no ComfyUI"
                 return
             python, env["PYTHONPATH"] = str(comfyui.python), str(comfyui.folder)
-        lacking = _lacks_memory(case)
-        if lacking:
-            self.result.trouble = lacking
-            return
         script = Path(__file__).with_name("_benchmark_worker.py")
         self._process = subprocess.Popen(
             [python, str(script), json.dumps(asdict(case))],
@@ -80,99 +85,95 @@ class Worker:
         )
         self._read()
 
-    def pair(self) -> float | None:
-        answer = self._ask("pair")
-        return float(answer) if answer else None
-
-    def finish(self) -> None:
-        answer = self._ask("peak")
-        if answer:
-            self.result.peak = int(answer)
-            self._process.communicate()
-
-    def _ask(self, question: str) -> str:
+    def ask(self, question: str) -> float | None:
         if self.result.trouble:
-            return ""
+            return None
         assert self._process.stdin is not None
         self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
         return self._read()
 
-    def _read(self) -> str:
+    def time_pair(self) -> None:
+        """Adds a pair's seconds, unless pairs are slow and there is one."""
+        seconds = self.result.seconds
+        if not (seconds and seconds[0] > SLOW) and (taken := self.ask("pair")):
+            seconds.append(taken)
+
+    def finish(self) -> None:
+        found = self.ask("peak")
+        if found:
+            self.result.peak = int(found)
+            self._process.communicate()
+        if len(self.result.seconds) > 1:
+            del self.result.seconds[0]
+
+    def _read(self) -> float | None:
         assert self._process.stdout is not None
         # What libraries print is passed over.
         for line in self._process.stdout:
-            if re.fullmatch(r"ready|[\d.e-]+", line.strip()):
-                return line
+            if line.strip() == "ready":
+                return None
+            if re.fullmatch(r"-?[\d.e-]+", line.strip()):
+                return float(line)
         _, errors = self._process.communicate()
-        last = (errors.strip().splitlines() or ["killed, by want of memory perhaps"])[-1]
-        self.result.trouble = "out of memory" if "memory" in last else last[:80]
-        return ""
-
-
-def _lacks_memory(case: Case) -> str:
-    """Whether the volumes would not fit into the memory that is free: a swapping machine measures nothing."""
-    height, width = case.size
-    needed = 3 * 4 * (height * width // 64) ** 2
-    if not case.volume or needed < 0.9 * (free := _free_memory(case.device)):
-        return ""
-    return f"needs {needed / GIB:.0f} GiB, {free / GIB:.0f} free"
-
-
-def _free_memory(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        found = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else float("inf")
+        last = (errors.strip().splitlines() or ["killed"])[-1]
+        self.result.trouble = "does not fit into memory" if re.search("memory|killed", last, re.I) else last[:80]
+        return None
 
 
 def measure(cases: Sequence[Case], comfyui: ComfyUI | None, repeats: int) -> list[Result]:
     """Runs the cases in turn, `repeats` times after one that is not counted."""
     workers = [Worker(case, comfyui) for case in cases]
-    for turn in range(repeats + 1):
+    for _ in range(repeats + 1):
         for worker in workers:
-            seconds = worker.pair()
-            if seconds is not None and turn:
-                worker.result.seconds.append(seconds)
+            worker.time_pair()
     for worker in workers:
         worker.finish()
     return [worker.result for worker in workers]
 
 
-def table(results: Sequence[Result]) -> Iterator[str]:
-    """One size's rows. Ratios above 1 say how many times less time or memory the row's network takes."""
-    by_case = {result.case: result for result in results}
+HEAD = (
+    "| frames | network | precision | seconds a pair | peak GiB | times as fast as with the volume "
+    "| times less memory | times as fast as RIFE | as FILM |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def rows(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         case = result.case
         start = f"| {case.size[1]}x{case.size[0]} | {case.name} | {case.precision} |"
-        if not result.seconds:
+        if result.median is None or result.peak is None:
             yield f"{start} {result.trouble} | | | | | |"
             continue
-        volume = by_case.get(Case(case.network, case.size, case.precision, case.device, volume=True))
-        others = [by_case.get(Case(name, case.size, case.precision, case.device)) for name in ("RIFE", "FILM")]
-        memory = f"{result.peak / GIB:.2f}" if result.peak else ""
-        less = ""
-        if volume and volume is not result and volume.peak and result.peak:
-            less = f"{volume.peak / result.peak:.1f}"
-        ratios = [_ratio(other, result) for other in (volume, *others)]
-        seconds = statistics.median(result.seconds)
-        yield f"{start} {seconds:.2f} | {memory} | {ratios[0]} | {less} | {ratios[1]} | {ratios[2]} |"
+        volume = find(results, case, case.network, volume=True)
+        cells = [f"{result.median:.2f}", f"{result.peak / GIB:.2f}"]
+        if case.network.startswith("AMT") and not case.volume:
+            cells += [ratio(volume and volume.median, result.median), ratio(volume and volume.peak, result.peak)]
+        else:
+            cells += ["", ""]
+        for name in ("RIFE", "FILM"):
+            other = find(results, case, name)
+            cells.append(ratio(other.median, result.median) if other and case.network.startswith("AMT") else "")
+        yield f"{start} {' | '.join(cells)} |"
 
 
-def _ratio(other: Result | None, result: Result) -> str:
-    """The median of the turns' ratios."""
-    if other is None or other is result or not other.seconds:
-        return ""
-    return f"{statistics.median(a / b for a, b in zip(other.seconds, result.seconds, strict=True)):.2f}"
+def find(results: Sequence[Result], case: Case, name: str, *, volume: bool = False) -> Result | None:
+    wanted = Case(name, case.size, case.precision, case.device, volume)
+    return next((result for result in results if result.case == wanted), None)
 
 
-HEAD = (
-    "| frames | network | precision | seconds a pair | peak GiB | times as fast as with the volume "
-    "| times less memory | times as fast as RIFE | as FILM |\n|---|---|---|---|---|---|---|---|---|"
-)
+def ratio(other: float | None, own: float) -> str:
+    return f"{other / own:.2f}" if other else ""
+
+
+def engine_rows(precision: str, device: str) -> Iterator[str]:
+    worker = Worker(Case("AMT-S", SIZES[ENGINE_SIZE], precision, device), None)
+    worker.ask("pair")
+    for count in ENGINE_FRAMES:
+        share = worker.ask(f"engine {count}")
+        yield f"| {count} | {worker.result.trouble if share is None else f'{100 * share:.1f} %'} |"
+    worker.finish()
 
 
 def machine(device: str) -> str:
@@ -181,62 +182,81 @@ def machine(device: str) -> str:
         what = f"{properties.name}, {properties.total_memory / GIB:.0f} GiB"
     else:
         what = f"{_processor()}, {torch.get_num_threads()} threads"
-    return f"{what}; {platform.system()}, Python {platform.python_version()}, PyTorch {torch.__version__}"
+    versions = f"{platform.system()}, Python {platform.python_version()}, PyTorch {torch.__version__}"
+    return f"{what}; {versions}; {date.today()}."
 
 
 def _processor() -> str:
+    """Its name and its widest instructions: virtual machines tell no more than the maker."""
     try:
-        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        return platform.processor() or platform.machine()
+    name = re.search(r"model name\s*: (.+)", text)
+    return f"{name[1] if name else platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def write(device: str, lines: Sequence[str]) -> None:
-    """Puts a device's table into the page, in the place of what was measured there before."""
-    text = PAGE.read_text()
-    start, end = (mark.replace("measured", f"measured {device}") for mark in MARKS)
-    before, rest = text.split(start)
-    _, after = rest.split(end)
-    PAGE.write_text(f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}")
+def benchmark(device: str, arguments: argparse.Namespace, comfyui: ComfyUI | None) -> tuple[list[str], list[str]]:
+    """Prints a device's tables as they come; returns them, and AMT-S's rows of the first precision."""
+    precisions = arguments.precisions or (["fp32", "fp16"] if device == "cuda" else ["fp32"])
+    lines = [machine(device), "", *HEAD]
+    print("\n".join(lines), flush=True)
+    first: list[str] = []
+    for size in (SIZES[name] for name in arguments.sizes):
+        cases = [
+            Case(network, size, precision, device, volume)
+            for precision in precisions
+            for network, volume in [
+                *((f"AMT-{name}", False) for name in arguments.networks),
+                *([("AMT-S", True)] if "S" in arguments.networks else []),
+                ("RIFE", False),
+                ("FILM", False),
+            ]
+        ]
+        found = list(rows(measure(cases, comfyui, arguments.repeats)))
+        print("\n".join(found), flush=True)
+        lines += found
+        first += [row for row in found if f"| AMT-S | {precisions[0]} |" in row]
+    engine = ["", "| frames made of two | engine's own work, of the network's time |", "|---|---|"]
+    print("\n".join(engine), flush=True)
+    for row in engine_rows(precisions[0], device):
+        print(row, flush=True)
+        engine.append(row)
+    return lines + engine, first
+
+
+def insert(path: Path, name: str, lines: Sequence[str]) -> None:
+    """Puts lines between the marks of this name, in the place of what was there."""
+    start, end = f"<!-- performance: {name} -->\n", f"<!-- /performance: {name} -->"
+    before, rest = path.read_text().split(start)
+    path.write_text(before + start + "\n".join(lines) + "\n" + end + rest.split(end)[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["480p", "720p", "1080p", "4k"])
-    parser.add_argument("--networks", nargs="+", choices=("S", "L", "G"), default=["S", "L", "G"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES)
+    parser.add_argument("--networks", nargs="+", choices=("S", "L", "G"))
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "fp16", "bf16"), help="fp32; on CUDA fp16 too")
-    parser.add_argument("--volume", nargs="*", choices=("S", "L", "G"), default=["S"], help="run with the volume too")
-    parser.add_argument("--others", nargs="*", choices=("RIFE", "FILM"), default=["RIFE", "FILM"])
     parser.add_argument("--devices", nargs="+", choices=("cpu", "cuda"), help="both, where there are both")
-    parser.add_argument("--repeats", type=int, default=5, help="counted pairs of each")
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.relative_to(_pack.ROOT)}")
+    parser.add_argument("--repeats", type=int, default=3, help="counted pairs of each")
+    parser.add_argument("--write-docs", action="store_true", help="every size and network, into the documentation")
     arguments = parser.parse_args()
+    arguments.sizes = arguments.sizes or (list(SIZES)[1:] if arguments.write_docs else ["480p", "720p"])
+    arguments.networks = arguments.networks or (["S", "L", "G"] if arguments.write_docs else ["S"])
     try:
         comfyui = find_or_made()
     except SetupError as error:
         print(error)
         comfyui = None
 
-    for device in arguments.devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):
-        lines = [machine(device), "", HEAD]
-        print("\n".join(lines), flush=True)
-        precisions = arguments.precisions or (["fp32", "fp16"] if device == "cuda" else ["fp32"])
-        for size in (SIZES[name] for name in arguments.sizes):
-            cases = [
-                Case(network, size, precision, device, volume)
-                for precision in precisions
-                for network, volume in [
-                    *((f"AMT-{name}", False) for name in arguments.networks),
-                    *((f"AMT-{name}", True) for name in arguments.volume if name in arguments.networks),
-                    *((name, False) for name in arguments.others),
-                ]
-            ]
-            rows = list(table(measure(cases, comfyui, arguments.repeats)))
-            print("\n".join(rows), flush=True)
-            lines += rows
-        if arguments.write:
-            write(device, lines)
+    for device in arguments.devices or ("cpu", "cuda"):
+        if device == "cuda" and not torch.cuda.is_available():
+            print("CUDA: not measured, no device.")
+            continue
+        lines, summary = benchmark(device, arguments, comfyui)
+        if arguments.write_docs:
+            insert(PAGE, device, lines)
+            insert(README, device, [*HEAD, *summary])
 
 
 if __name__ == "__main__":
