@@ -7,6 +7,7 @@ is got from the system in large pieces: a CPU spends as long on the first touch 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -22,28 +23,37 @@ def suitable_band_bytes(device: torch.device) -> int:
     return 16 * 2**20 if device.type == "cpu" else 256 * 2**20
 
 
-def in_bands(
-    compute: Callable[[slice], tuple[Tensor, ...]],
-    rows: int,
-    *,
-    row_bytes: int,
-    band_bytes: int,
-    halo: int,
-    scale: int,
-) -> tuple[Tensor, ...]:
-    """What `compute(slice(0, rows))` gives, computed in bands where rows are many.
+@dataclass(frozen=True)
+class Band:
+    """A part of the rows."""
 
-    compute: gives [b, c, scale * n, w] tensors for n of the rows; what it gives near the ends of those is not used,
-    except at the ends of all rows.
+    rows: slice
+    """What to compute from."""
+    above: int
+    """How many of the rows, at their start, are halo: there for the sake of the others."""
+    below: int
+    """The same at their end."""
+
+
+def in_bands(
+    compute: Callable[[Band], tuple[Tensor, ...]], rows: int, *, row_bytes: int, band_bytes: int, halo: int
+) -> tuple[Tensor, ...]:
+    """What `compute` gives of all rows, computed in bands where rows are many.
+
+    compute: gives [b, c, h, w] tensors for a band without its halos.
     row_bytes: of a row of the widest activation. band_bytes: how large that activation may be in a band, unless it
     takes more to keep the work on halos small. halo: how many rows further a row of the result sees.
     """
     parts = []
     for start, stop in pairwise(_edges(rows, row_bytes, band_bytes, halo)):
         first, last = max(0, start - halo), min(rows, stop + halo)
-        inner = slice((start - first) * scale, (stop - first) * scale)
-        parts.append([part[:, :, inner] for part in compute(slice(first, last))])
+        parts.append(compute(Band(slice(first, last), start - first, last - stop)))
     return tuple(part[0] if len(part) == 1 else torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+
+
+def without_rows(x: Tensor, above: int, below: int) -> Tensor:
+    """A view of x [b, c, h, w] without so many rows at its start and its end."""
+    return x[:, :, above : x.shape[2] - below]
 
 
 def largest_band(rows: int, *, row_bytes: int, band_bytes: int, halo: int) -> int:

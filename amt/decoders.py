@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .bands import without_rows
 from .correlation import CHANNELS as CORRELATION_CHANNELS
 from .encoders import PReLU, conv_prelu
 from .sampling import resize, resize_flow
@@ -26,17 +27,20 @@ class ResidualBlock(nn.Module):
         self.conv5 = nn.Conv2d(channels, channels, 3, 1, 1)
         self.prelu = PReLU(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result = self._on_side(self.conv2, self.conv1(x))
-        result = self._on_side(self.conv4, self.conv3(result))
-        return self.prelu(self.conv5(result).add_(x))
+    def forward(self, x: Tensor, cut: tuple[int, int] = (0, 0)) -> Tensor:
+        """cut: 1 where each convolution is to leave out a row at the start, and one at the end."""
+        result = self._on_side(self.conv2, without_rows(self.conv1(x), *cut), cut)
+        result = self._on_side(self.conv4, without_rows(self.conv3(result), *cut), cut)
+        above, below = cut
+        return self.prelu(without_rows(self.conv5(result), *cut).add_(without_rows(x, 5 * above, 5 * below)))
 
-    def _on_side(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def _on_side(self, conv: nn.Module, x: Tensor, cut: tuple[int, int]) -> Tensor:
         main, side = x.split(self.split, dim=1)
+        result = without_rows(conv(side), *cut)
         if torch.is_grad_enabled():
-            return torch.cat((main, conv(side)), dim=1)
-        side.copy_(conv(side))
-        return x
+            return torch.cat((without_rows(main, *cut), result), dim=1)
+        without_rows(side, *cut).copy_(result)
+        return without_rows(x, *cut)
 
 
 class Decoder(nn.Module):
@@ -54,8 +58,13 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(channels, out_channels, 4, 2, 1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convblock(x)
+    def forward(self, x: Tensor, above: int = 0, below: int = 0) -> Tensor:
+        """above, below: how many rows of x, at its start and its end, to leave out of the result."""
+        first, block, last = self.convblock
+        # Of a whole halo, every convolution uses up a row.
+        cut = int(above >= self.halo), int(below >= self.halo)
+        result = last(block(without_rows(first(x), *cut), cut))
+        return without_rows(result, 2 * (above - 6 * cut[0]), 2 * (below - 6 * cut[1]))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .bands import in_bands, suitable_band_bytes
+from .bands import Band, in_bands, suitable_band_bytes, without_rows
 from .correlation import Correlation, choose_correlation
 from .decoders import Decoder, UpdateBlock, UpdateWidths
 from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder, PReLU
@@ -174,9 +174,9 @@ class AMT(nn.Module):
         return next(self.comb_block.parameters()).dtype
 
     @property
-    def last_halo(self) -> int:
-        """How many rows of the half resolution further than itself a row of the result sees: the merge's too."""
-        return self.decoder1.halo + (self.config.merge_kernel - 1) // 2
+    def merge_halo(self) -> int:
+        """How many rows of the half resolution further than itself a row of the merge sees."""
+        return (self.config.merge_kernel - 1) // 2
 
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         """The frame at `timestep`.
@@ -190,11 +190,15 @@ class AMT(nn.Module):
         mean = (frame0[:, :3].mean(dim=(1, 2, 3)) + frame1[:, :3].mean(dim=(1, 2, 3)))[:, None, None, None] / 2
         refined = self._refine(frame0[:, :3], frame1[:, :3], timestep, mean)
 
-        def last_level(rows: slice) -> tuple[Tensor]:
-            return (self._merge(frame0, frame1, self._last_level(refined, rows), 2 * rows.start),)
+        def last_level(band: Band) -> tuple[Tensor]:
+            above, below = (min(rows, self.merge_halo) for rows in (band.above, band.below))
+            used = Band(band.rows, band.above - above, band.below - below)
+            top = 2 * (band.rows.start + used.above)
+            merged = self._merge(frame0, frame1, self._last_level(refined, used), top)
+            return (without_rows(merged, 2 * above, 2 * below),)
 
-        width = self.decoder1.channels
-        (merged,) = _in_bands(refined.feature, last_level, width=width, halo=self.last_halo, scale=2)
+        halo = self.decoder1.halo + self.merge_halo
+        (merged,) = _in_bands(refined.feature, last_level, width=self.decoder1.channels, halo=halo)
         return merged.clamp_(0, 1)
 
     def _check(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> None:
@@ -215,7 +219,7 @@ class AMT(nn.Module):
     def motion(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Motion:
         """Flows, masks and residuals of a pair of mean-subtracted frames."""
         refined = self._refine(frame0, frame1, timestep)
-        return self._last_level(refined, slice(0, refined.feature.shape[2]))
+        return self._last_level(refined, Band(slice(0, refined.feature.shape[2]), 0, 0))
 
     def _refine(self, frame0: Tensor, frame1: Tensor, timestep: Tensor, mean: Tensor | float = 0) -> _Refined:
         """All but the last level, for a pair of frames and what to subtract from both."""
@@ -258,10 +262,12 @@ class AMT(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Feature and flow delta of the next finer level."""
 
-        def decode(rows: slice) -> tuple[Tensor, Tensor]:
-            return _split(decoder(_gather(feature[:, :, rows], context0, context1, flow[:, :, rows], rows.start)))
+        def decode(band: Band) -> tuple[Tensor, Tensor]:
+            near, near_flow = feature[:, :, band.rows], flow[:, :, band.rows]
+            gathered = _gather(near, context0, context1, near_flow, band.rows.start)
+            return _split(decoder(gathered, band.above, band.below))
 
-        decoded = _in_bands(feature, decode, width=decoder.channels, halo=decoder.halo, scale=2)
+        decoded = _in_bands(feature, decode, width=decoder.channels, halo=decoder.halo)
         return decoded[0], decoded[1]
 
     def _update_full_scale(
@@ -270,19 +276,23 @@ class AMT(nn.Module):
         """feature and flow with a full-scale update's deltas added."""
         scale = block.correlation_scale
 
-        def update(rows: slice) -> tuple[Tensor, Tensor]:
-            fine = slice(rows.start * scale, rows.stop * scale)
+        def update(band: Band) -> tuple[Tensor, Tensor]:
+            fine = slice(band.rows.start * scale, band.rows.stop * scale)
             near, near_flow = feature[:, :, fine], flow[:, :, fine]
-            return _add(block(near, near_flow, corr[:, :, rows]), near, near_flow)
+            updated = _add(block(near, near_flow, corr[:, :, band.rows]), near, near_flow)
+            above, below = band.above * scale, band.below * scale
+            return without_rows(updated[0], above, below), without_rows(updated[1], above, below)
 
-        updated = _in_bands(corr, update, width=block.channels * scale**2, halo=block.halo, scale=scale)
+        updated = _in_bands(corr, update, width=block.channels * scale**2, halo=block.halo)
         return updated[0], updated[1]
 
-    def _last_level(self, refined: _Refined, rows: slice) -> Motion:
-        """What the finest decoder finds out about these rows of the refined feature."""
-        feature, flow = refined.feature[:, :, rows], refined.flow[:, :, rows]
-        decoded = self.decoder1(_gather(feature, refined.context0, refined.context1, flow, rows.start))
-        coarse = resize_flow(flow, 2)
+    def _last_level(self, refined: _Refined, band: Band) -> Motion:
+        """What the finest decoder finds out about a band of the refined feature's rows, without the halos."""
+        feature, flow = refined.feature[:, :, band.rows], refined.flow[:, :, band.rows]
+        gathered = _gather(feature, refined.context0, refined.context1, flow, band.rows.start)
+        decoded = self.decoder1(gathered, band.above, band.below)
+        del gathered
+        coarse = without_rows(resize_flow(flow, 2), 2 * band.above, 2 * band.below)
         fields = self.config.fields
         decoded = _channels_first(decoded.float())
         delta0, delta1, mask, residual = decoded.split((2 * fields, 2 * fields, fields, 3 * fields), dim=1)
@@ -314,12 +324,12 @@ class AMT(nn.Module):
 
 
 def _in_bands(
-    x: Tensor, compute: Callable[[slice], tuple[Tensor, ...]], *, width: int, halo: int, scale: int
+    x: Tensor, compute: Callable[[Band], tuple[Tensor, ...]], *, width: int, halo: int
 ) -> tuple[Tensor, ...]:
     """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
     row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
     band_bytes = suitable_band_bytes(x.device)
-    return in_bands(compute, x.shape[2], row_bytes=row_bytes, band_bytes=band_bytes, halo=halo, scale=scale)
+    return in_bands(compute, x.shape[2], row_bytes=row_bytes, band_bytes=band_bytes, halo=halo)
 
 
 def _memory_format(device: torch.device) -> torch.memory_format:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from amt_frame_interpolation.amt import bands
 from amt_frame_interpolation.amt import network as network_module
-from amt_frame_interpolation.amt.bands import in_bands, largest_band
+from amt_frame_interpolation.amt.bands import Band, in_bands, largest_band, without_rows
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
 from golden import golden_state_dict
 from hypothesis import given, settings
@@ -21,12 +21,12 @@ def test_bands_of_convolutions_equal_the_whole(rows: int, band_bytes: int, halo:
     x = torch.randn(1, 2, rows, 5)
     seen = []
 
-    def compute(part: slice) -> tuple[torch.Tensor]:
-        seen.append(part.stop - part.start)
-        return (layers(x[:, :, part]),)
+    def compute(band: Band) -> tuple[torch.Tensor]:
+        seen.append(band.rows.stop - band.rows.start)
+        return (without_rows(layers(x[:, :, band.rows]), 2 * band.above, 2 * band.below),)
 
     with torch.no_grad():
-        (found,) = in_bands(compute, rows, row_bytes=1, band_bytes=band_bytes, halo=halo, scale=2)
+        (found,) = in_bands(compute, rows, row_bytes=1, band_bytes=band_bytes, halo=halo)
         torch.testing.assert_close(found, layers(x))
     assert max(seen) <= largest_band(rows, row_bytes=1, band_bytes=band_bytes, halo=halo)
 
@@ -35,12 +35,12 @@ def test_gradients_are_taken_in_one_piece():
     x = torch.randn(1, 1, 100, 1, requires_grad=True)
     parts = []
 
-    def compute(part: slice) -> tuple[torch.Tensor]:
-        parts.append(part)
-        return (x[:, :, part],)
+    def compute(band: Band) -> tuple[torch.Tensor]:
+        parts.append(band)
+        return (x[:, :, band.rows],)
 
-    in_bands(compute, 100, row_bytes=1, band_bytes=1, halo=1, scale=1)
-    assert parts == [slice(0, 100)]
+    in_bands(compute, 100, row_bytes=1, band_bytes=1, halo=1)
+    assert parts == [Band(slice(0, 100), 0, 0)]
 
 
 @pytest.mark.parametrize("config", [S, L, G], ids=lambda config: config.name)
