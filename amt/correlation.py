@@ -52,10 +52,11 @@ class CorrelationVolume:
 
     def lookup(self, flow0: Tensor, flow1: Tensor, timestep: Tensor) -> Tensor:
         centres = bilateral_centres(flow0, flow1, timestep)
-        return torch.cat([_lookup(v, c) for v, c in zip(self._volumes, centres, strict=True)], dim=1)
+        return torch.cat([look_up(v, c) for v, c in zip(self._volumes, centres, strict=True)], dim=1)
 
 
-def _lookup(volume: Tensor, centres: Tensor) -> Tensor:
+def look_up(volume: Tensor, centres: Tensor) -> Tensor:
+    """volume [b * h * w, 1, H, W], centres [b, 2, h, w] in pixels of the H x W grid -> [b, 196, h, w]."""
     b, _, h, w = centres.shape
     centres = centres.permute(0, 2, 3, 1).reshape(b * h * w, 1, 1, 2)
     steps = torch.arange(-RADIUS, RADIUS + 1, device=centres.device, dtype=torch.float32)

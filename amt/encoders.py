@@ -21,8 +21,9 @@ def normalise(x: Tensor) -> Tensor:
     # The same in place, and in parts that caches hold: a tenth of the time on a CPU.
     pixels = x.shape[2] * x.shape[3]
     parts = small_parts(x)
-    x.sub_((sum(_sums(part.float()) for part in parts) / pixels).to(x.dtype))
-    variance = sum(_sums(part.float().square()) for part in parts) / pixels
+    mean = torch.stack([_sums(part.float()) for part in parts]).sum(dim=0) / pixels
+    x.sub_(mean.to(x.dtype))
+    variance = torch.stack([_sums(part.float().square()) for part in parts]).sum(dim=0) / pixels
     return x.mul_((variance + 1e-5).rsqrt().to(x.dtype))
 
 

@@ -323,9 +323,7 @@ class AMT(nn.Module):
         return torch.cat((merged, candidates[:, :, 3:].mean(dim=1)), dim=1)
 
 
-def _in_bands(
-    x: Tensor, compute: Callable[[Band], tuple[Tensor, ...]], *, width: int, halo: int
-) -> tuple[Tensor, ...]:
+def _in_bands(x: Tensor, compute: Callable[[Band], tuple[Tensor, ...]], *, width: int, halo: int) -> tuple[Tensor, ...]:
     """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
     row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
     band_bytes = suitable_band_bytes(x.device)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from amt_frame_interpolation.amt.correlation import CorrelationVolume, TiledCorrelation, choose_correlation
+from amt_frame_interpolation.amt.correlation import (
+    CorrelationVolume,
+    TiledCorrelation,
+    bilateral_centres,
+    choose_correlation,
+    look_up,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -58,6 +66,24 @@ def test_half_precision_maps_are_correlated_in_float32():
     fmap0, fmap1 = torch.randn(2, 1, 16, 16, 16).half()
     flow = torch.randn(1, 2, 16, 16)
     assert_same(fmap0, fmap1, flow, flow, torch.full((1, 1, 1, 1), 0.5))
+
+
+@pytest.mark.parametrize("size", [(136, 240), (270, 480)], ids=["1080p", "4K"])
+def test_large_grids_equal_the_volume_of_a_crop(size: tuple[int, int]):
+    """The volume of all pixels would be 4 GB, or 67; a few pixels' rows of it, with all targets, are small."""
+    height, width = size
+    fmap0, fmap1 = torch.randn(2, 1, 12, height, width)
+    flow = functional.interpolate(torch.randn(1, 4, 6, 8) * 12, size=size, mode="bilinear") + torch.randn(1, 4, *size)
+    half = torch.full((1, 1, 1, 1), 0.5)
+    found = TiledCorrelation(fmap0, fmap1).lookup(flow[:, :2], flow[:, 2:], half)
+    sides = zip((fmap0, fmap1), (fmap1, fmap0), bilateral_centres(flow[:, :2], flow[:, 2:], half), strict=True)
+    for (source, target, centres), side in zip(sides, found.chunk(2, dim=1), strict=True):
+        for y, x in ((0, 0), (height // 2, width // 2), (height - 8, width - 12)):
+            crop = (..., slice(y, y + 8), slice(x, x + 12))
+            rows = torch.einsum("cp,cyx->pyx", source[0][crop].flatten(1), target[0]) / math.sqrt(12)
+            # In float64: the volume's own sampling positions are not exact enough on grids of this size.
+            expected = look_up(rows[:, None].double(), centres[crop].double()).float()
+            torch.testing.assert_close(side[crop], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
