@@ -200,8 +200,8 @@ def open_file(source: Source) -> Iterator[InputContainer]:
         container = av.open(file, mode="r")
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
-            f"the video cannot be opened: {error.strerror or error}. Is the file whole, and a video? Download it again, "
-            "or convert it to mp4."
+            f"the video cannot be opened: {error.strerror or error}. Is the file whole, and a video? Download it "
+            "again, or convert it to mp4."
         ) from error
     with container:
         yield container
