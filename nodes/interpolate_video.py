@@ -100,7 +100,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             sound, origin = ([], source.timing.start) if silent else source.sound(plan.stretch)
             path = new_video()
             progress = Progress(plan.count(source.timing.frames, source.timing.rate))
-            remake(
+            length = remake(
                 source,
                 path,
                 plan=plan,
@@ -113,7 +113,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             )
         except UnreadableVideo as error:
             raise UnreadableVideo(f"video: {error}") from error
-        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate))
+        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
 
 

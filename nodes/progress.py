@@ -47,12 +47,17 @@ class Progress:
                 _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
         self._bar.update_absolute(self._done, self._total, preview)
 
-    def summary(self, interp_model: Any, rate: Fraction | None = None) -> ui.PreviewText:
-        """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history."""
+    def summary(
+        self, interp_model: Any, rate: Fraction | None = None, length: Fraction | None = None
+    ) -> ui.PreviewText:
+        """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
+
+        rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
+        """
         height, width = self._size
         facts = f"{width} x {height}"
         if rate is not None:
-            facts += f", {float(rate):g} fps, {_time(float(self._done / rate))} long"
+            facts += f", {float(rate):g} fps, {_time(float(self._done / rate if length is None else length))} long"
         frames = "1 frame" if self._done == 1 else f"{self._done} frames"
         took = _time(time.monotonic() - self._start)
         # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.

@@ -159,9 +159,8 @@ def busy(folder: Path, size: tuple[int, int], frames: int) -> None:
     write_clip(clip, frames, *size)
     result = in_new_process(clip, folder / "base", stand_in=False)
     print(f"{frames} frames of {size[1]} x {size[0]} -> {result['frames']} in {result['seconds']:.1f} s")
-    print(
-        f"{result['calls']} calls of the network took {result['network']:.1f} s: {result['network'] / result['seconds']:.1%}"
-    )
+    share = result["network"] / result["seconds"]
+    print(f"{result['calls']} calls of the network took {result['network']:.1f} s: {share:.1%}")
 
 
 def main() -> None:

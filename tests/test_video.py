@@ -731,8 +731,12 @@ def test_a_decoder_error_midway_ends_all_and_leaves_no_file(tmp_path: Path) -> N
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(UnreadableVideo, match="cannot be opened"):
+    with pytest.raises(
+        UnreadableVideo, match=r"cannot be opened: Invalid data.*Download it again, or convert it"
+    ):
         VideoReader(str(tmp_path / "text.mp4"))
+    with pytest.raises(UnreadableVideo, match=r"cannot be opened: No such file"):
+        VideoReader(str(tmp_path / "gone.mp4"))
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         voice = container.add_stream("aac", rate=48000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
@@ -756,6 +760,25 @@ def test_a_source_without_a_readable_rate_says_so(tmp_path: Path) -> None:
     one = without_rate(numbered.write(tmp_path / "one.mkv", [0], codec="ffv1", pixels="yuv444p", b_frames=0))
     with pytest.raises(UnreadableVideo, match=r"frame rate cannot be read.*ffmpeg -r 24"):
         VideoReader(str(one))
+
+
+@pytest.mark.parametrize("rate", [12, 16, 25, Fraction(30000, 1001)])
+def test_a_bare_stream_says_its_rate_itself(tmp_path: Path, target: Path, rate: Fraction | int) -> None:
+    """Its container has none, and FFmpeg makes one up."""
+    source = numbered.write(tmp_path / "bare.h264", range(20), rate=rate)
+    run(source, target, Plan(0, "hold"))
+    assert numbered.read(target) == [(pytest.approx(float(k / rate), abs=1e-4), k) for k in range(20)]
+
+
+def test_a_bare_stream_without_a_rate_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "bare.mjpeg"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("mjpeg", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+    with pytest.raises(UnreadableVideo, match=r"frame rate cannot be read"):
+        VideoReader(str(source))
 
 
 def test_times_tell_the_rate_where_the_file_does_not(tmp_path: Path) -> None:

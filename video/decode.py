@@ -30,6 +30,10 @@ MISSING = Fraction(1, 2)
 """Seconds by which a file's frames may end earlier than it says."""
 
 
+BARE = Fraction(1, 1_200_000)
+"""FFmpeg's time base of streams without a container: a rate that they do not say themselves is made up."""
+
+
 class UnreadableVideo(ValueError):
     """The file is no video, is damaged, or does not say what is needed."""
 
@@ -196,8 +200,8 @@ def open_file(source: Source) -> Iterator[InputContainer]:
         container = av.open(file, mode="r")
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
-            f"the video cannot be opened: {error}. Is the file whole, and a video? Download it again, or convert it "
-            "to mp4."
+            f"the video cannot be opened: {error.strerror or error}. Is the file whole, and a video? Download it "
+            "again, or convert it to mp4."
         ) from error
     with container:
         yield container
@@ -247,8 +251,12 @@ def _timing(container: InputContainer, window: Window) -> Timing:
         remedy = "Change the trim." if str(window) else "Choose another, or download it again."
         raise UnreadableVideo(f"the video has no frames{window}. {remedy}")
     # AVI stores no times: FFmpeg counts, which is wrong where frames are stored in another order.
-    if not times or (container.format.name == "avi" and stream.codec_context.has_b_frames):
-        return _counted(stream, frames, window)
+    if container.format.name == "avi" and (not times or stream.codec_context.has_b_frames):
+        return _counted(stream.guessed_rate or stream.average_rate, frames, window)
+    if time_base == BARE and not stream.codec_context.framerate:
+        raise _no_rate()
+    if not times:
+        return _counted(stream.codec_context.framerate, frames, window)
     pts = np.sort(np.frombuffer(times, np.int64))
     timing = _timed(stream, pts, time_base, last_duration)
     _refuse_incomplete(stream, timing.end, end)
@@ -257,8 +265,7 @@ def _timing(container: InputContainer, window: Window) -> Timing:
     return timing
 
 
-def _counted(stream: av.VideoStream, frames: int, window: Window) -> Timing:
-    rate = stream.guessed_rate or stream.average_rate
+def _counted(rate: Fraction | None, frames: int, window: Window) -> Timing:
     if not rate:
         raise _no_rate()
     first = _bounds(window, 1 / rate)[0] or 0

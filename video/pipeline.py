@@ -47,8 +47,8 @@ def remake(
     delay: Fraction = Fraction(0),
     poll: Callable[[], None],
     shown: Callable[[Tensor], None],
-) -> None:
-    """Writes the file; on any error, in whichever thread, none is left.
+) -> Fraction:
+    """Writes the file; on any error, in whichever thread, none is left. Returns how long the picture is, in seconds.
 
     delay: seconds before the first frame is shown.
     poll: called now and then in this thread; what it raises ends all.
@@ -81,9 +81,12 @@ def remake(
         instants, for_positions = tee(plan.instants(spans))
         positions = (instant.position for instant in for_positions)
         frames = fill((item.source for item in for_sources), positions)
+        length = Fraction(0)
         for frame, instant in zip(frames, instants, strict=False):
             written.put((frame, instant.time + delay, instant.duration))
             shown(frame)
+            length = instant.time + instant.duration
+    return length
 
 
 class _Item(NamedTuple):

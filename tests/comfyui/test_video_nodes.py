@@ -313,6 +313,13 @@ def test_a_video_is_smoothed_with_its_sound(nodes: SimpleNamespace, clip: Path) 
     assert "48 frames" in output.ui.as_dict()["text"][0]
 
 
+def test_it_says_how_long_an_irregular_video_is(nodes: SimpleNamespace, tmp_path: Path) -> None:
+    times = [0, 1, 2, 4, 6, 7, 9, 10, 11]  # frames are missing, as from a screen recorder
+    source = numbered.write(tmp_path / "gaps.mkv", range(9), times=times, rate=12, b_frames=0)
+    output = nodes.video(nodes.model, nodes.File(str(source)))
+    assert "24 fps, 1.0 s long" in output.ui.as_dict()["text"][0]
+
+
 def test_a_target_rate(nodes: SimpleNamespace, clip: Path) -> None:
     output = nodes.video(nodes.model, nodes.File(str(clip)), 5, "target rate", 59.94)
     assert output.result[0].get_frame_rate() == Fraction(60000, 1001)
