@@ -190,17 +190,24 @@ class Editor:
     def load_prompt(self, prompt: Mapping[str, Any], name: str) -> None:
         """Loads a workflow of the API format, as dropping its file onto the canvas does."""
         self.page.evaluate("async ([prompt, name]) => await window.app.loadApiJson(prompt, name)", [prompt, name])
-        self._wait_for(len(prompt))
+        self._wait_for(len(prompt), name)
 
     def load(self, workflow: Mapping[str, Any], name: str) -> None:
         """Loads a workflow of the editor's own format."""
         self.page.evaluate(
             "async ([graph, name]) => await window.app.loadGraphData(graph, true, true, name)", [workflow, name]
         )
-        self._wait_for(len(workflow["nodes"]))
+        self._wait_for(len(workflow["nodes"]), name)
 
-    def _wait_for(self, count: int) -> None:
-        self.page.wait_for_function("count => window.app.rootGraph.nodes.length === count", arg=count)
+    def _wait_for(self, count: int, name: str) -> None:
+        """Until so many nodes are there, in a tab whose title begins with this."""
+        self.page.wait_for_function(
+            """([count, name]) => {
+                const tab = window.app.extensionManager.workflow.activeWorkflow
+                return window.app.rootGraph.nodes.length === count && tab?.filename.startsWith(name)
+            }""",
+            arg=[count, name],
+        )
 
     def types(self) -> list[str]:
         """The types of the nodes on the canvas."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots" / "newest-vue"
-PICTURES = {"graph": "editor_two_images.jpg", "templates": "editor_templates.jpg"}
+PICTURES = {"graph": "editor_two_images.jpg"}
 """Screenshot to picture."""
 
 

@@ -103,7 +103,7 @@ def editor(
     server = editor_server(frontend)
     server.post("/settings", {"Comfy.VueNodes.Enabled": nodes == "vue"})
     page = chromium.new_page(viewport={"width": 1600, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     editor = Editor(page, server)
     editor.open()
     yield editor
