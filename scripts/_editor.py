@@ -224,10 +224,13 @@ class Editor:
                     return [corner.left + x, corner.top + y]
                 }
                 const nodes = window.app.rootGraph.nodes.map(node => [...node.pos, ...node.size])
-                return [
-                    ...place([Math.min(...nodes.map(n => n[0])), Math.min(...nodes.map(n => n[1] - 30))]),
-                    ...place([Math.max(...nodes.map(n => n[0] + n[2])), Math.max(...nodes.map(n => n[1] + n[3]))]),
-                ]
+                const [left, top] = place([Math.min(...nodes.map(n => n[0])), Math.min(...nodes.map(n => n[1] - 30))])
+                const [right, bottom] = place(
+                    [Math.max(...nodes.map(n => n[0] + n[2])), Math.max(...nodes.map(n => n[1] + n[3]))]
+                )
+                // Vue nodes can be higher than the graph knows.
+                const drawn = [...document.querySelectorAll("[data-node-id]")].map(n => n.getBoundingClientRect())
+                return [left, top, right, Math.max(bottom, ...drawn.map(box => box.bottom))]
             }"""
         )
         return {
