@@ -731,9 +731,7 @@ def test_a_decoder_error_midway_ends_all_and_leaves_no_file(tmp_path: Path) -> N
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(
-        UnreadableVideo, match=r"cannot be opened: Invalid data.*Download it again, or convert it"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"cannot be opened: Invalid data.*Download it again, or convert it"):
         VideoReader(str(tmp_path / "text.mp4"))
     with pytest.raises(UnreadableVideo, match=r"cannot be opened: No such file"):
         VideoReader(str(tmp_path / "gone.mp4"))
