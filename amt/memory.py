@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from .bands import largest_band, suitable_band_bytes
 from .correlation import CHANNELS as CORRELATION_CHANNELS
-from .network import AMT
+
+if TYPE_CHECKING:
+    from .network import AMT
 
 FLOAT32 = 4
 

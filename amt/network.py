@@ -18,6 +18,7 @@ from .bands import Band, in_bands, suitable_band_bytes, without_rows
 from .correlation import Correlation, choose_correlation
 from .decoders import Decoder, UpdateBlock, UpdateWidths
 from .encoders import BasicBlock, Block, BottleneckBlock, ContextEncoder, FeatureEncoder, PReLU
+from .memory import memory_used
 from .padding import Padding
 from .sampling import resize_flow, warp
 
@@ -177,6 +178,10 @@ class AMT(nn.Module):
     def merge_halo(self) -> int:
         """How many rows of the half resolution further than itself a row of the merge sees."""
         return (self.config.merge_kernel - 1) // 2
+
+    def memory_used(self, size: tuple[int, int], *, batch: int = 1, device: torch.device | None = None) -> int:
+        """About how many bytes a call takes at its peak; see `memory.memory_used`."""
+        return memory_used(self, size, batch=batch, device=device)
 
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         """The frame at `timestep`.

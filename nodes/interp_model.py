@@ -17,7 +17,6 @@ from comfy_api.latest import io
 from torch import Tensor, nn
 
 from ..amt.engine import Engine, Interpolator
-from ..amt.memory import memory_used
 from ..amt.network import AMT
 from ..amt.padding import Padding
 from .checks import free_memory
@@ -42,7 +41,7 @@ class AMTModel(nn.Module):
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes that one pair of frames needs; shape is that of an IMAGE batch, [frames, h, w, c]."""
-        return memory_used(self.network, (shape[1], shape[2]), device=mm.get_torch_device())
+        return self.network.memory_used((shape[1], shape[2]), device=mm.get_torch_device())
 
     def extract_features(self, img: Tensor) -> None:
         """Nothing is worth keeping from pair to pair: both encoders see frames less the mean of their pair."""

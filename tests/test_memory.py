@@ -7,7 +7,6 @@ import torch
 from amt_frame_interpolation.amt import network as network_module
 from amt_frame_interpolation.amt.bands import suitable_band_bytes
 from amt_frame_interpolation.amt.correlation import CHANNELS, CorrelationVolume, TiledCorrelation
-from amt_frame_interpolation.amt.memory import memory_used
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
 from peak import measured_peak, shapes_peak
 from torch import Tensor
@@ -41,7 +40,7 @@ def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int,
     frames = network.padding.pad(torch.rand(batch, 3, *size))
     with torch.inference_mode():
         measured = measured_peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
-    assert memory_used(network, size, batch=batch) == pytest.approx(measured, rel=0.25)
+    assert network.memory_used(size, batch=batch) == pytest.approx(measured, rel=0.25)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,7 @@ def test_a_4k_pair_takes_less_than_8_gib_and_as_much_as_estimated(
         frames, timestep = torch.empty(1, 3, *network.padding.padded(size)), torch.empty(1)
     peak = shapes_peak(lambda: network(frames, frames, timestep))
     assert peak < 8 * GIB
-    assert memory_used(network, size, device=torch.device(device)) == pytest.approx(peak, rel=0.25)
+    assert network.memory_used(size, device=torch.device(device)) == pytest.approx(peak, rel=0.25)
 
 
 @pytest.mark.parametrize("roughness", [0.0, 1.0, 100.0])

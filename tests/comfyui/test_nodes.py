@@ -68,7 +68,7 @@ class Blend(nn.Module):
         self.asked += timestep.tolist()
         return torch.lerp(frame0, frame1, timestep.reshape(-1, 1, 1, 1))
 
-    def memory_used(self, *_args: object) -> int:
+    def memory_used(self, *_args: object, **_options: object) -> int:
         return 0
 
 

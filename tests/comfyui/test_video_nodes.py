@@ -36,7 +36,7 @@ class Counting(nn.Module):
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         return self.counter(frame0, frame1, timestep)
 
-    def memory_used(self, *_args: object) -> int:
+    def memory_used(self, *_args: object, **_options: object) -> int:
         return 0
 
 
