@@ -14,6 +14,7 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.timeline import TOLERANCE
 from golden import golden_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -191,7 +192,7 @@ def test_core_node_reaches_every_multiplier_by_halving(nodes: SimpleNamespace, b
     assert len(result) == 2 * multiplier + 1
     assert torch.equal(result[::multiplier], images)
     wanted = torch.arange(2 * multiplier + 1) / multiplier / 3
-    torch.testing.assert_close(result[:, 0, 0, 0], wanted, atol=1 / 128 / 3 + 1e-6, rtol=0)
+    torch.testing.assert_close(result[:, 0, 0, 0], wanted, atol=float(TOLERANCE) / 3 + 1e-6, rtol=0)
     assert set(blend.model.network.asked) == {0.5}
 
 
