@@ -20,7 +20,7 @@ LEAST_HALOS = 8
 def suitable_band_bytes(device: torch.device) -> int:
     """How large a band of the widest activation should be."""
     # A GPU wants much work at once, and its allocator keeps memory.
-    return 16 * 2**20 if device.type == "cpu" else 256 * 2**20
+    return 12 * 2**20 if device.type == "cpu" else 256 * 2**20
 
 
 @dataclass(frozen=True)

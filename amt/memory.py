@@ -19,7 +19,8 @@ def memory_used(network: AMT, size: tuple[int, int], *, batch: int = 1, device: 
     """About how many bytes a call of the network takes at its peak, above its inputs and its weights.
 
     size: (height, width) of the frames. device: where it will run, if not where the weights are now.
-    Counted is what is large, in the phases that may be the largest; measured peaks are within a quarter of it.
+    Counted is what is large, in the phases that may be the largest; measured peaks of what tensors take are within a
+    quarter of it. On a CPU the process keeps more than its tensors take: the holes between them.
     """
     height, width = network.padding.padded(size)
     config = network.config
