@@ -51,7 +51,7 @@ def join_images(images: object, more: Mapping[str, object] | None, *, alpha: boo
         ValueError: they are not of one size, which is for the user to change, not for us.
     """
     named = {"images": images}
-    in_order = sorted((more or {}).items(), key=lambda item: (len(item[0]), item[0]))  # image10 is behind image2
+    in_order = sorted((more or {}).items(), key=lambda item: (len(item[0]), item[0]))  # images10 is behind images9
     named |= {f"more_images.{name}": batch for name, batch in in_order if batch is not None}
     batches = {name: check_images(batch, name) for name, batch in named.items()}
     if not alpha:

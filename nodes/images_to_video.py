@@ -15,9 +15,9 @@ from ..video.encode import VideoWriter
 from ..video.threads import FRAMES_BEHIND, WriteBehind
 from .checks import check_passes, check_rate, join_images
 from .interp_model import InterpModel, open_engine
-from .interpolate import SEARCH_ALIASES, passes_input
+from .interpolate import ONE_FRAME, SEARCH_ALIASES, passes_input
 from .look_inputs import check_look, cut_inputs, end_input, more_images_input
-from .progress import Progress
+from .progress import Progress, show_text
 from .temporary import new_video
 
 
@@ -80,7 +80,8 @@ class AMTImagesToVideo(io.ComfyNode):
             for frame in engine.fill(look(images), positions):
                 written.put(frame)
                 progress.frame(frame)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=progress.summary(interp_model, rate))
+        text = show_text(ONE_FRAME) if len(positions) == 1 else progress.summary(interp_model, rate)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=text)
 
 
 NODES = [AMTImagesToVideo]

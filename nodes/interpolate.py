@@ -22,6 +22,8 @@ from .progress import Progress, show_text
 SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
 """What people type who look for frame interpolation."""
 
+ONE_FRAME = "One frame came, and one goes out: to make frames between, connect at least two images."
+
 
 class AMTInterpolate(io.ComfyNode):
     @classmethod
@@ -112,7 +114,7 @@ class AMTInterpolate(io.ComfyNode):
         seam = Seam(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
         positions = multiples(step, seam.seen + len(images), seam.end, seam.seen)
         if meta_batch is None and positions == list(range(len(images))):
-            text = "One frame: nothing to make." if len(images) == 1 else "No passes: the images as they came."
+            text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
             return io.NodeOutput(images, multiplier, ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)

@@ -16,7 +16,8 @@ REPEATS = ("hold", "replace")
 def more_images_input() -> io.Autogrow.Input:
     return io.Autogrow.Input(
         "more_images",
-        template=io.Autogrow.TemplatePrefix(io.Image.Input("image"), prefix="image", min=0, max=50),
+        # Their names are what the sockets show: images, images2, images3 ...
+        template=io.Autogrow.TemplateNames(io.Image.Input("image"), names=[f"images{n}" for n in range(2, 52)], min=0),
         optional=True,
         tooltip="Images or batches that follow, in order and of the same size: keyframes can be connected one by one.",
     )

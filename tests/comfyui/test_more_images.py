@@ -26,7 +26,7 @@ def keyframes(*sizes: int) -> dict[str, dict]:
         grey = 0x101010 * (15 - 2 * index)
         inputs = {"width": size, "height": 64, "batch_size": 1, "color": grey}
         prompt[str(10 + index)] = {"class_type": "EmptyImage", "inputs": inputs}
-        prompt["2"]["inputs"]["images" if not index else f"more_images.image{index - 1}"] = [str(10 + index), 0]
+        prompt["2"]["inputs"]["images" if not index else f"more_images.images{index + 1}"] = [str(10 + index), 0]
     return prompt
 
 
@@ -38,5 +38,5 @@ def test_they_follow_in_order(comfyui_server: LocalServer, tmp_path: Path) -> No
 
 
 def test_other_sizes_are_named(comfyui_server: LocalServer) -> None:
-    with pytest.raises(Failed, match=r"one size, got images 64 x 64, more_images\.image0 96 x 64"):
+    with pytest.raises(Failed, match=r"one size, got images 64 x 64, more_images\.images2 96 x 64"):
         comfyui_server.queue(keyframes(64, 96))

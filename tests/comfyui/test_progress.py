@@ -51,9 +51,18 @@ def test_video(comfyui_server: LocalServer, model_name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("frames", "passes", "expected"), [(1, 2, "One frame"), (3, 0, "No passes")])
-def test_nothing_to_do(comfyui_server: LocalServer, model_name: str, frames: int, passes: int, expected: str) -> None:
-    text = said(comfyui_server, model_name, "AMTInterpolate", frames, recursive_interpolation_passes=passes)
+@pytest.mark.parametrize(
+    ("node", "frames", "passes", "expected"),
+    [
+        ("AMTInterpolate", 1, 2, "One frame"),
+        ("AMTImagesToVideo", 1, 2, "One frame"),
+        ("AMTInterpolate", 3, 0, "No passes"),
+    ],
+)
+def test_nothing_to_do(
+    comfyui_server: LocalServer, model_name: str, node: str, frames: int, passes: int, expected: str
+) -> None:
+    text = said(comfyui_server, model_name, node, frames, recursive_interpolation_passes=passes)
     assert text.startswith(expected)
 
 

@@ -147,10 +147,10 @@ def test_repeats_can_be_replaced(nodes: SimpleNamespace) -> None:
 
 
 def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
-    more = {f"image{k}": images(k + 1) for k in (0, 10, 2, 1)} | {"image3": None}
+    more = {f"images{k}": images(k) for k in (2, 12, 4, 3)} | {"images5": None}
     result, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
-    assert numbers(result) == [0, 1, 2, 3, 11]
-    output = nodes.to_video(nodes.model, images(0), 24, 1, more_images={"image0": images(1, 2)})
+    assert numbers(result) == [0, 2, 3, 4, 12]
+    output = nodes.to_video(nodes.model, images(0), 24, 1, more_images={"images2": images(1, 2)})
     assert [number for _, number in numbered.read(made(output))] == [0, 0.5, 1, 1.5, 2]
 
 
@@ -182,18 +182,18 @@ def test_any_batch_becomes_what_its_plan_says(
 
 @pytest.mark.parametrize("node", ["interpolate", "to_video"])
 def test_images_of_other_sizes_are_refused_with_their_sizes(nodes: SimpleNamespace, node: str) -> None:
-    more = {"image0": torch.zeros(1, 48, 64, 3), "image1": torch.zeros(1, 64, 64, 3)}
+    more = {"images2": torch.zeros(1, 48, 64, 3), "images3": torch.zeros(1, 64, 64, 3)}
     with pytest.raises(
-        ValueError, match=r"one size, got images 64 x 64, more_images\.image0 64 x 48, .*image1 64 x 64"
+        ValueError, match=r"one size, got images 64 x 64, more_images\.images2 64 x 48, .*images3 64 x 64"
     ):
         getattr(nodes, node)(nodes.model, images(0), more_images=more)
-    with pytest.raises(ValueError, match=r"more_images\.image0: expected an IMAGE batch, got str"):
-        getattr(nodes, node)(nodes.model, images(0), more_images={"image0": "a"})
+    with pytest.raises(ValueError, match=r"more_images\.images2: expected an IMAGE batch, got str"):
+        getattr(nodes, node)(nodes.model, images(0), more_images={"images2": "a"})
 
 
 def test_alpha_is_joined_with_alpha_alone(nodes: SimpleNamespace) -> None:
-    more = {"image0": torch.ones(1, 64, 64, 4)}
-    with pytest.raises(ValueError, match=r"images 64 x 64, more_images\.image0 64 x 64 with alpha"):
+    more = {"images2": torch.ones(1, 64, 64, 4)}
+    with pytest.raises(ValueError, match=r"images 64 x 64, more_images\.images2 64 x 64 with alpha"):
         nodes.interpolate(nodes.model, images(0), more_images=more)
     nodes.to_video(nodes.model, images(0), 24, 0, more_images=more)  # has no alpha anyway
 
@@ -270,10 +270,10 @@ def test_a_batch_without_the_one_before_is_refused(nodes: SimpleNamespace) -> No
 
 
 def test_more_images_cannot_follow_each_batch(nodes: SimpleNamespace) -> None:
-    manager, more = Manager(), {"image0": images(2)}
+    manager, more = Manager(), {"images2": images(2)}
     with pytest.raises(ValueError, match="more_images: expected none beside meta_batch"):
         nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images=more)
-    nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images={"image0": None})
+    nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images={"images2": None})
 
 
 def test_an_interrupted_batch_leaves_the_state_as_it_was(
