@@ -44,11 +44,26 @@ def in_bands(
     row_bytes: of a row of the widest activation. band_bytes: how large that activation may be in a band, unless it
     takes more to keep the work on halos small. halo: how many rows further a row of the result sees.
     """
-    parts = []
+    results: tuple[Tensor, ...] = ()
     for start, stop in pairwise(_edges(rows, row_bytes, band_bytes, halo)):
         first, last = max(0, start - halo), min(rows, stop + halo)
-        parts.append(compute(Band(slice(first, last), start - first, last - stop)))
-    return tuple(part[0] if len(part) == 1 else torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+        parts = compute(Band(slice(first, last), start - first, last - stop))
+        if stop - start == rows:
+            return parts
+        # Into their places at once: parts that wait for the others would lie between what comes and goes meanwhile,
+        # and leave holes in the process's memory.
+        results = results or tuple(_with_rows(part, part.shape[2] // (stop - start) * rows) for part in parts)
+        for result, part in zip(results, parts, strict=True):
+            scale = result.shape[2] // rows
+            result[:, :, start * scale : stop * scale] = part
+    return results
+
+
+def _with_rows(x: Tensor, rows: int) -> Tensor:
+    """Memory for a tensor like x [b, c, h, w], with so many rows."""
+    memory_format = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+    shape = (*x.shape[:2], rows, x.shape[3])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
 
 
 def without_rows(x: Tensor, above: int, below: int) -> Tensor:

@@ -110,17 +110,17 @@ class TiledCorrelation:
         centres = torch.cat(bilateral_centres(flow0, flow1, timestep))
         height, width = centres.shape[-2:]
         centres = _to_tiles(centres)
-        levels = centres.new_empty(LEVELS, len(centres), WINDOW * WINDOW)
-        for level, target in enumerate(self._targets):
-            target.look_up(self._source, centres / 2**level, levels[level])
+        axes = _tile_axes(height, width)
+        rows, columns = axes["ty"] * TILE, axes["tx"] * TILE
         # Channels last in memory: the order that the 1x1 convolution of an update block reads fastest.
-        pixels = rearrange(
-            levels,
-            "level (side b ty tx qy qx y x) entry -> b (ty qy y) (tx qx x) (side level entry)",
-            side=2,
-            **_tile_axes(height, width),
-        )
-        return pixels[:, :height, :width].permute(0, 3, 1, 2)
+        found = centres.new_empty(len(flow0), rows, columns, 2, LEVELS, WINDOW * WINDOW)
+        entries = centres.new_empty(len(centres), WINDOW * WINDOW)
+        for level, target in enumerate(self._targets):
+            target.look_up(self._source, centres / 2**level, entries)
+            found[:, :, :, :, level] = rearrange(
+                entries, "(side b ty tx qy qx y x) entry -> b (ty qy y) (tx qx x) side entry", side=2, **axes
+            )
+        return found.flatten(3)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _to_tiles(x: Tensor) -> Tensor:

@@ -47,12 +47,12 @@ def memory_used(network: AMT, size: tuple[int, int], *, batch: int = 1, device: 
     # four.
     channels = network.decoder2.channels
     activation = item * channels / 16 * share(channels, 4, network.decoder2.halo)
-    level2 = contexts + maps + looked_up + features2 + max(5 * activation, 2 * activation + warped2)
-    update2 = contexts + maps + looked_up + max(looked_up + features1 / 2, features1)
+    level2 = contexts + maps + features2 + max(5 * activation, 2 * activation + warped2)
+    update2 = contexts + looked_up + max(maps + looked_up / 4 + features1 / 3, features1)
     if config.full_scale_updates:
         block = network.update2_high
         activation = item * block.channels / 4 * share(16 * block.channels, 8, block.halo)
-        update2 = max(update2, contexts + maps + looked_up + 2 / 3 * features1 + 4 * activation)
+        update2 = max(update2, contexts + looked_up + 2 / 3 * features1 + 4 * activation)
     channels = network.decoder1.channels
     part = share(channels, 2, network.decoder1.halo + network.merge_halo)
     activation = item * channels / 4 * part

@@ -230,8 +230,7 @@ class AMT(nn.Module):
         """All but the last level, for a pair of frames and what to subtract from both."""
         b, dtype = len(frame0), self.dtype
         timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
-        memory_format = _memory_format(frame0.device)
-        frame0, frame1 = ((frame - mean).to(dtype, memory_format=memory_format) for frame in (frame0, frame1))
+        frame0, frame1 = (_centred(frame, mean, dtype) for frame in (frame0, frame1))
         correlation = self.correlation(self.feat_encoder(frame0), self.feat_encoder(frame1))
         context0, context1 = self.encoder(frame0), self.encoder(frame1)
         del frame0, frame1
@@ -251,6 +250,8 @@ class AMT(nn.Module):
             scale = 2 ** (4 - level)
             coarse_flow = resize_flow(flow, 1 / scale)
             corr = look_up(coarse_flow)
+            if level == 2:
+                del correlation  # the last lookup: its maps need not live any longer
             if self.config.full_scale_updates:
                 low, high = (
                     (self.update3_low, self.update3_high) if level == 3 else (self.update2_low, self.update2_high)
@@ -260,6 +261,7 @@ class AMT(nn.Module):
             else:
                 update = self.update3 if level == 3 else self.update2
                 feature, flow = _add(update(feature, coarse_flow, corr), feature, flow)
+            del corr  # not while the next decoder works
         return _Refined(feature, flow, context0[0], context1[0])
 
     def _decode(
@@ -328,6 +330,11 @@ class AMT(nn.Module):
         return torch.cat((merged, candidates[:, :, 3:].mean(dim=1)), dim=1)
 
 
+def _centred(frame: Tensor, mean: Tensor | float, dtype: torch.dtype) -> Tensor:
+    centred = torch.empty_like(frame, dtype=dtype, memory_format=_memory_format(frame.device))
+    return torch.sub(frame, mean, out=centred)
+
+
 def _in_bands(x: Tensor, compute: Callable[[Band], tuple[Tensor, ...]], *, width: int, halo: int) -> tuple[Tensor, ...]:
     """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
     row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
@@ -362,7 +369,8 @@ def _split(decoded: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _add(deltas: tuple[Tensor, Tensor], feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    return feature + deltas[0], flow + deltas[1]
+    # Into the deltas, which nothing else holds: memory is scarcest here.
+    return deltas[0].add_(feature), deltas[1].add_(flow)
 
 
 def _gather(feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor, top: int = 0) -> Tensor:
