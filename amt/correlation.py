@@ -98,9 +98,8 @@ class TiledCorrelation:
 
     def __init__(self, fmap0: Tensor, fmap1: Tensor) -> None:
         """fmap0, fmap1: feature maps of the two frames, [b, c, h, w]."""
-        maps = torch.stack((fmap0, fmap1)).float()
-        self._source = _to_tiles(maps.flatten(0, 1) / math.sqrt(maps.shape[2]))
-        target = maps.flip(0).flatten(0, 1)
+        self._source = _to_tiles(torch.cat((fmap0, fmap1)).float()).div_(math.sqrt(fmap0.shape[1]))
+        target = torch.cat((fmap1, fmap0)).float()
         self._targets = [_Target(target)]
         for _ in range(1, LEVELS):
             target = functional.avg_pool2d(target, 2)
@@ -126,7 +125,8 @@ class TiledCorrelation:
 def _to_tiles(x: Tensor) -> Tensor:
     """[n, c, h, w] -> [pixels, c], in such an order that every tile and every quarter of a tile is a run of pixels."""
     height, width = x.shape[-2:]
-    x = functional.pad(x, (0, -width % TILE, 0, -height % TILE), mode="replicate")
+    if width % TILE or height % TILE:
+        x = functional.pad(x, (0, -width % TILE, 0, -height % TILE), mode="replicate")
     return rearrange(x, "n c (ty qy y) (tx qx x) -> (n ty tx qy qx y x) c", **_tile_axes(height, width)).contiguous()
 
 

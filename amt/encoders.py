@@ -14,17 +14,23 @@ Block = Callable[[int, int, int], nn.Module]
 """Builds a residual block from (in channels, out channels, stride)."""
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Instance norm: every channel of every sample gets mean 0 and variance 1."""
+def normalised_relu(x: Tensor) -> Tensor:
+    return normalise(x, functional.relu_)
+
+
+def normalise(x: Tensor, then: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """Instance norm: every channel of every sample gets mean 0 and variance 1. Then a function in place."""
     if torch.is_grad_enabled():
-        return functional.instance_norm(x)
+        return then(functional.instance_norm(x))
     # The same in place, and in parts that caches hold: a tenth of the time on a CPU.
     pixels = x.shape[2] * x.shape[3]
     parts = small_parts(x)
     mean = torch.stack([_sums(part.float()) for part in parts]).sum(dim=0) / pixels
-    x.sub_(mean.to(x.dtype))
-    variance = torch.stack([_sums(part.float().square()) for part in parts]).sum(dim=0) / pixels
-    return x.mul_((variance + 1e-5).rsqrt().to(x.dtype))
+    variance = torch.stack([_sums((part.float() - mean).square_()) for part in parts]).sum(dim=0) / pixels
+    mean, scale = mean.to(x.dtype), (variance + 1e-5).rsqrt().to(x.dtype)
+    for part in parts:
+        then(part.sub_(mean).mul_(scale))
+    return x
 
 
 def _sums(x: Tensor) -> Tensor:
@@ -51,7 +57,7 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch = x
         for conv in self._branch():
-            branch = normalise(conv(branch)).relu_()
+            branch = normalised_relu(conv(branch))
         skip = x if self.downsample is None else normalise(self.downsample[0](x))
         # In place where no gradient needs the skip again: fresh memory costs a CPU more than the sum.
         total = skip + branch if torch.is_grad_enabled() else skip.add_(branch)
@@ -104,7 +110,7 @@ class FeatureEncoder(nn.Module):
         """[b, 3, h, w] -> [b, out_channels, h/8, w/8]."""
         if len(frame) > 1 and not torch.is_grad_enabled():
             return torch.cat([self.forward(one) for one in frame.split(1)])
-        x = normalise(self.conv1(frame)).relu_()
+        x = normalised_relu(self.conv1(frame))
         # Block by block: a layer as a whole would hold on to its input.
         for block in (*self.layer1, *self.layer2, *self.layer3, *(self.layer3_2 or ())):
             x = block(x)
