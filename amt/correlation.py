@@ -76,7 +76,7 @@ def look_up(volume: Tensor, centres: Tensor) -> Tensor:
 
 # The lookup without a volume. Side of a tile of pixels that are looked up together -> sides of the boxes of target
 # pixels that it may be correlated with. Larger boxes waste products, smaller tiles memory traffic.
-BOXES = {8: (12, 16), 4: (12, 16, 20), 1: (WINDOW + 1,)}
+BOXES = {8: (10, 12, 14, 16), 4: (12, 16, 20), 1: (WINDOW + 1,)}
 TILE = max(BOXES)
 LARGEST_BOX = max(max(boxes) for boxes in BOXES.values())
 MARGIN = WINDOW

@@ -22,11 +22,17 @@ def normalise(x: Tensor, then: Callable[[Tensor], Tensor] = lambda x: x) -> Tens
     """Instance norm: every channel of every sample gets mean 0 and variance 1. Then a function in place."""
     if torch.is_grad_enabled():
         return then(functional.instance_norm(x))
-    # The same in place, and in parts that caches hold: a tenth of the time on a CPU.
+    # The same in place, in parts that caches hold, and in two passes: a tenth of the time on a CPU. Sums and squares are
+    # those of the differences from what the first part's mean is, so that they are small, and exact.
     pixels = x.shape[2] * x.shape[3]
     parts = small_parts(x)
-    mean = torch.stack([_sums(part.float()) for part in parts]).sum(dim=0) / pixels
-    variance = torch.stack([_sums((part.float() - mean).square_()) for part in parts]).sum(dim=0) / pixels
+    pilot = _sums(parts[0].float()) / parts[0][0, 0].numel()
+    total, squares = torch.zeros_like(pilot), torch.zeros_like(pilot)
+    for part in parts:
+        difference = part.float() - pilot
+        total += _sums(difference)
+        squares += _sums(difference.square_())
+    mean, variance = pilot + total / pixels, (squares / pixels - (total / pixels).square()).clamp_(min=0)
     mean, scale = mean.to(x.dtype), (variance + 1e-5).rsqrt().to(x.dtype)
     for part in parts:
         then(part.sub_(mean).mul_(scale))
