@@ -22,8 +22,8 @@ def normalise(x: Tensor, then: Callable[[Tensor], Tensor] = lambda x: x) -> Tens
     """Instance norm: every channel of every sample gets mean 0 and variance 1. Then a function in place."""
     if torch.is_grad_enabled():
         return then(functional.instance_norm(x))
-    # The same in place, in parts that caches hold, and in two passes: a tenth of the time on a CPU. Sums and squares are
-    # those of the differences from what the first part's mean is, so that they are small, and exact.
+    # The same in place, in parts that caches hold, and in two passes: a tenth of the time on a CPU. Summed are the
+    # differences from the first part's mean, which are small: their squares stay exact.
     pixels = x.shape[2] * x.shape[3]
     parts = small_parts(x)
     pilot = _sums(parts[0].float()) / parts[0][0, 0].numel()

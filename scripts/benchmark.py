@@ -5,7 +5,8 @@
 
 Every network runs in a process of its own, AMT-S with its bundled weights, others with random ones; those of one size
 take turns, pair by pair, so that all see the same machine, and medians are compared. The first pair of each is not
-counted, unless it took so long that it stays the only one. RIFE and FILM need a ComfyUI: COMFYUI_PATH, or what scripts/comfyui.py has made.
+counted, unless it took so long that it stays the only one. RIFE and FILM need a ComfyUI: COMFYUI_PATH, or what
+scripts/comfyui.py has made.
 """
 
 from __future__ import annotations
