@@ -231,11 +231,12 @@ class AMT(nn.Module):
         b, dtype = len(frame0), self.dtype
         timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
         frame0, frame1 = (_centred(frame, mean, dtype) for frame in (frame0, frame1))
-        correlation = self.correlation(self.feat_encoder(frame0), self.feat_encoder(frame1))
+        correlation: Correlation | None = self.correlation(self.feat_encoder(frame0), self.feat_encoder(frame1))
         context0, context1 = self.encoder(frame0), self.encoder(frame1)
         del frame0, frame1
 
         def look_up(flow: Tensor) -> Tensor:
+            assert correlation is not None
             return correlation.lookup(flow[:, :2], flow[:, 2:], timestep)
 
         time_plane = timestep.to(dtype).expand(b, 1, *context0[3].shape[2:])
@@ -251,7 +252,7 @@ class AMT(nn.Module):
             coarse_flow = resize_flow(flow, 1 / scale)
             corr = look_up(coarse_flow)
             if level == 2:
-                del correlation  # the last lookup: its maps need not live any longer
+                correlation = None  # the last lookup: its maps need not live any longer
             if self.config.full_scale_updates:
                 low, high = (
                     (self.update3_low, self.update3_high) if level == 3 else (self.update2_low, self.update2_high)

@@ -11,13 +11,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _comfyui_server import Client
     from playwright.sync_api import Browser, FloatRect, Locator, Page, Response
+
+T = TypeVar("T")
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # otherwise the first visit opens the list of templates
@@ -108,6 +110,17 @@ class Editor:
     def command(self, name: str) -> None:
         """Carries out one of the editor's commands, as a menu or a key does."""
         self.page.evaluate("name => window.app.extensionManager.command.execute(name)", name)
+
+    def wait_until(self, check: Callable[[], T], seconds: float = 120) -> T:
+        """Asks `check` until it answers with something, and returns that.
+
+        For what the server says: the page's own wait_for_function takes the promise of an async function for an answer.
+        """
+        for _ in range(round(seconds / 0.1)):
+            if answer := check():
+                return answer
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(f"nothing after {seconds:.0f} s")
 
     def set(self, setting: str, value: object) -> None:
         self.page.evaluate("([key, value]) => window.app.extensionManager.setting.set(key, value)", [setting, value])

@@ -190,14 +190,12 @@ def test_blueprint(editor: Editor, picture: Callable[..., None]) -> None:
     assert prompt["AMTModelLoader"]["model_name"] == "amt-s-open.safetensors"
     before = set(editor.server.get("/history"))
     editor.run()
-    editor.page.wait_for_function(
-        """async before => {
-            const history = await (await fetch("/api/history")).json()
-            return Object.entries(history).some(([key, job]) => !before.includes(key) && job.status.completed)
-        }""",
-        arg=list(before),
-    )
-    (job,) = (job for key, job in editor.server.get("/history").items() if key not in before)
+
+    def finished() -> list[dict[str, Any]]:
+        history = editor.server.get("/history")
+        return [job for key, job in history.items() if key not in before and job["status"]["completed"]]
+
+    (job,) = editor.wait_until(finished)
     files = [file for output in job["outputs"].values() for file in output.get("images", [])]
     assert any(file["filename"].endswith(".mp4") and file["type"] == "output" for file in files)
     picture("blueprint")
@@ -241,9 +239,7 @@ def test_saved_and_loaded_again(editor: Editor, picture: Callable[..., None]) ->
     assert isinstance(editor.server, LocalServer)
     file = Path(editor.server.base, "user", "default", "workflows", "kept.json")
     editor.page.wait_for_function("() => !document.querySelector('[role=dialog]')")
-    editor.page.wait_for_function(
-        "async () => (await (await fetch('/api/userdata?dir=workflows&recurse=true')).json()).includes('kept.json')"
-    )
+    editor.wait_until(lambda: file.is_file() and file.stat().st_size)
     saved = json.loads(file.read_text("utf-8"))
     file.unlink()
     editor.clear()
