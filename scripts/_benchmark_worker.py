@@ -45,9 +45,10 @@ def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: boo
 
     config = {config.name: config for config in (networks.S, networks.L, networks.G)}[name]
     network = networks.AMT(config, correlation=CorrelationVolume if volume else choose_correlation)
-    randomise(network)
     if config is BUNDLED.config:  # what users run: lookups take as long as motion is rough
         network.load_state_dict(load_file(BUNDLED_FOLDER / BUNDLED.name))
+    else:
+        randomise(network)
     return network.eval().to(device, dtype)
 
 
