@@ -88,6 +88,11 @@ def _count(rows: int, row_bytes: int, band_bytes: int, halo: int) -> int:
     return max(1, round(rows / wanted))
 
 
+def in_place_pays() -> bool:
+    """Not where gradients need what would be overwritten, nor where a compiler fuses what reads and writes memory."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
 def small_parts(x: Tensor) -> tuple[Tensor, ...]:
     """Bands of x [b, c, h, w], views, so small that what is computed of one stays in caches."""
     row_bytes = x[:, :, 0].numel() * x.element_size()

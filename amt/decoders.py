@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .bands import without_rows
+from .bands import in_place_pays, without_rows
 from .correlation import CHANNELS as CORRELATION_CHANNELS
 from .encoders import PReLU, conv_prelu
 from .sampling import resize, resize_flow
@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
     def _on_side(self, conv: nn.Module, x: Tensor, cut: tuple[int, int]) -> Tensor:
         main, side = x.split(self.split, dim=1)
         result = without_rows(conv(side), *cut)
-        if torch.is_grad_enabled():
+        if not in_place_pays():
             return torch.cat((without_rows(main, *cut), result), dim=1)
         without_rows(side, *cut).copy_(result)
         return without_rows(x, *cut)

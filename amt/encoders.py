@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .bands import small_parts
+from .bands import in_place_pays, small_parts
 
 Block = Callable[[int, int, int], nn.Module]
 """Builds a residual block from (in channels, out channels, stride)."""
@@ -20,7 +20,7 @@ def normalised_relu(x: Tensor) -> Tensor:
 
 def normalise(x: Tensor, then: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
     """Instance norm: every channel of every sample gets mean 0 and variance 1. Then a function in place."""
-    if torch.is_grad_enabled():
+    if not in_place_pays():
         return then(functional.instance_norm(x))
     # The same in place, in parts that caches hold, and in two passes: a tenth of the time on a CPU. Summed are the
     # differences from the first part's mean, which are small: their squares stay exact.
@@ -65,8 +65,8 @@ class _ResidualBlock(nn.Module):
         for conv in self._branch():
             branch = normalised_relu(conv(branch))
         skip = x if self.downsample is None else normalise(self.downsample[0](x))
-        # In place where no gradient needs the skip again: fresh memory costs a CPU more than the sum.
-        total = skip + branch if torch.is_grad_enabled() else skip.add_(branch)
+        # Fresh memory costs a CPU more than the sum.
+        total = skip.add_(branch) if in_place_pays() else skip + branch
         return total.relu_()
 
 
@@ -114,8 +114,6 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         """[b, 3, h, w] -> [b, out_channels, h/8, w/8]."""
-        if len(frame) > 1 and not torch.is_grad_enabled():
-            return torch.cat([self.forward(one) for one in frame.split(1)])
         x = normalised_relu(self.conv1(frame))
         # Block by block: a layer as a whole would hold on to its input.
         for block in (*self.layer1, *self.layer2, *self.layer3, *(self.layer3_2 or ())):
@@ -124,10 +122,10 @@ class FeatureEncoder(nn.Module):
 
 
 class PReLU(nn.PReLU):
-    """In place where no gradient needs the input again: fresh memory costs a CPU more than the function."""
+    """In place where that pays: fresh memory costs a CPU more than the function."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        if not in_place_pays():
             return super().forward(input)
         for part in small_parts(input):
             part.copy_(functional.prelu(part, self.weight))

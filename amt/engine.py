@@ -193,7 +193,7 @@ class Engine:
                 made += self._call(part)
                 continue
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Outside of the except block, where the error no longer holds the failed call's tensors.
             self.free_memory()
@@ -222,7 +222,8 @@ class Engine:
         return [_Frame(frame, gap.frame0.size) for frame, gap in zip(made.split(1), gaps, strict=True)]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it says that memory ran out, the device's or the host's."""
     # PyTorch has no class of its own for host memory, nor for what CUDA reports late.
     late = getattr(error, "error_code", None) == 2  # cudaErrorMemoryAllocation
     return isinstance(error, torch.OutOfMemoryError) or late or "can't allocate memory" in str(error)

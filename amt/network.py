@@ -231,7 +231,7 @@ class AMT(nn.Module):
         b, dtype = len(frame0), self.dtype
         timestep = timestep.float().reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
         frame0, frame1 = (_centred(frame, mean, dtype) for frame in (frame0, frame1))
-        correlation: Correlation | None = self.correlation(self.feat_encoder(frame0), self.feat_encoder(frame1))
+        correlation: Correlation | None = self.correlation(self._features(frame0), self._features(frame1))
         context0, context1 = self.encoder(frame0), self.encoder(frame1)
         del frame0, frame1
 
@@ -264,6 +264,12 @@ class AMT(nn.Module):
                 feature, flow = _add(update(feature, coarse_flow, corr), feature, flow)
             del corr  # not while the next decoder works
         return _Refined(feature, flow, context0[0], context1[0])
+
+    def _features(self, frames: Tensor) -> Tensor:
+        """Features to correlate; one frame after another, as their encoder takes the most memory of all."""
+        if torch.is_grad_enabled():
+            return self.feat_encoder(frames)
+        return torch.cat([self.feat_encoder(frame) for frame in frames.split(1)])
 
     def _decode(
         self, decoder: Decoder, feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor

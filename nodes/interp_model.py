@@ -16,6 +16,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor, nn
 
+from ..amt.compiling import Compilation
 from ..amt.engine import Engine, Interpolator
 from ..amt.network import AMT
 from ..amt.padding import Padding
@@ -30,9 +31,11 @@ MOST_PAIRS = 8
 class AMTModel(nn.Module):
     """An AMT network as core's interpolation node wants it. Core's frames are [b, 3, h, w], 0..1."""
 
-    def __init__(self, network: AMT, name: str | None = None) -> None:
+    def __init__(self, network: AMT, name: str | None = None, compilation: Compilation | None = None) -> None:
         super().__init__()
         self.network = network
+        self.compilation = compilation
+        """Where compiling was asked for."""
         self.name = name
         """The checkpoint's file name, for people."""
 
@@ -91,12 +94,16 @@ class _CoreInterpolator:
 
 
 def describe(patcher: Any) -> str:
-    """The model, its device and its precision in a few words."""
+    """The model, its device, its precision and what became of compiling it, in a few words."""
     model = patcher.model
     name = (model.name or model.network.config.name) if isinstance(model, AMTModel) else type(model).__name__
     precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
     dtype = model.get_dtype()
-    return f"{name} on {patcher.load_device}, {precision.get(dtype, str(dtype))}"
+    words = f"{name} on {patcher.load_device}, {precision.get(dtype, str(dtype))}"
+    if isinstance(model, AMTModel) and model.compilation:
+        failure = model.compilation.failure
+        words += f", not compiled ({failure})" if failure else ", compiled"
+    return words
 
 
 def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:

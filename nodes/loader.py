@@ -11,6 +11,8 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..amt.compiling import Compilation, compile_parts
+from ..amt.network import AMT
 from ..models.catalogue import Record, by_name
 from ..models.discovery import find_checkpoint, list_checkpoints
 from ..models.download import download
@@ -44,24 +46,33 @@ class AMTModelLoader(io.ComfyNode):
                     advanced=True,
                     tooltip="auto: half precision where the device is good at it. fp32: exact everywhere.",
                 ),
+                io.Boolean.Input(
+                    "torch_compile",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Compiles the network for your GPU with torch.compile: the first frames take minutes, the "
+                    "others may come faster. Where that fails the model runs uncompiled, and the node says why.",
+                ),
             ],
             outputs=[InterpModel.Output(tooltip="For this pack's nodes and for Run Frame Interpolation Model.")],
         )
 
     @classmethod
-    def execute(cls, model_name: str, precision: str = "auto") -> io.NodeOutput:
+    def execute(cls, model_name: str, precision: str = "auto", torch_compile: bool = False) -> io.NodeOutput:
         device = mm.get_torch_device()
         dtype = _dtype(precision, device)
         found = find_checkpoint(model_name, model_folders())
         path = _download(found) if isinstance(found, Record) else found
-        network = load_checkpoint(path).network
+        network = load_checkpoint(path).network.to(dtype)
+        compilation = _compile(network, device) if torch_compile else None
         patcher = comfy.model_patcher.CoreModelPatcher(
-            AMTModel(network.to(dtype), model_name), load_device=device, offload_device=mm.unet_offload_device()
+            AMTModel(network, model_name, compilation), load_device=device, offload_device=mm.unet_offload_device()
         )
         return io.NodeOutput(patcher)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, precision: str = "auto") -> object:
+    def fingerprint_inputs(cls, model_name: str, precision: str = "auto", torch_compile: bool = False) -> object:
         """A file that was replaced under its name is loaded anew."""
         found = find_checkpoint(model_name, model_folders())
         # One that was downloaded meanwhile is the one that the catalogue names: nothing new.
@@ -80,6 +91,12 @@ def _download(record: Record) -> Path:
         bar.update_absolute(done, total or max(done, 1))
 
     return download(record, model_folders()[0], progress=progress)
+
+
+def _compile(network: AMT, device: torch.device) -> Compilation:
+    if device.type == "cpu":
+        return Compilation("on a CPU it takes minutes and gains nothing")
+    return compile_parts(network)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:

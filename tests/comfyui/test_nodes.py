@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from amt_frame_interpolation.amt.compiling import compile_parts
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.padding import Padding
 from amt_frame_interpolation.amt.timeline import TOLERANCE
@@ -337,6 +338,21 @@ def test_a_file_that_vanished_says_so(nodes: SimpleNamespace, model_file: Path) 
 def test_precisions_that_the_device_lacks_are_refused(nodes: SimpleNamespace, model_file: Path, precision: str) -> None:
     with pytest.raises(ValueError, match=r"precision: .*fp32"):
         nodes.load(model_file.name, precision)
+
+
+def test_a_compiled_model_gives_the_same_frames_and_is_called_compiled(
+    nodes: SimpleNamespace, patch: Callable[[nn.Module], Any], amt_s: Any
+) -> None:
+    from amt_frame_interpolation.nodes.interp_model import describe
+
+    network = AMT(S)
+    network.load_state_dict(golden_state_dict(network))
+    compiled = patch(nodes.AMTModel(network, "compiled.pth", compile_parts(network, backend="eager")))
+    images = random_images(2, 20, 30)
+    expected, result = (nodes.interpolate(model, images, 1).result[0] for model in (amt_s, compiled))
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(nodes.core_interpolate(compiled, images, 2).result[0], result, atol=1e-4, rtol=0)
+    assert describe(compiled) == "compiled.pth on cpu, fp32, compiled"
 
 
 def test_the_estimate_of_memory_reaches_model_management(

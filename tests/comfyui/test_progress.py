@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from _comfyui_server import LocalServer
@@ -22,13 +24,20 @@ def model_name(comfyui_server: LocalServer) -> str:
     return path.name
 
 
-def said(server: LocalServer, model_name: str, node: str, frames: int = 3, **inputs: object) -> str:
+def said(
+    server: LocalServer,
+    model_name: str,
+    node: str,
+    frames: int = 3,
+    loader: Mapping[str, object] = MappingProxyType({"precision": "fp32"}),
+    **inputs: object,
+) -> str:
     prompt = {
         "1": {
             "class_type": "EmptyImage",
             "inputs": {"width": 40, "height": 30, "batch_size": frames, "color": 255},
         },
-        "2": {"class_type": "AMTModelLoader", "inputs": {"model_name": model_name, "precision": "fp32"}},
+        "2": {"class_type": "AMTModelLoader", "inputs": {"model_name": model_name, **loader}},
         "3": {"class_type": node, "inputs": {"interp_model": ["2", 0], "images": ["1", 0], **inputs}},
         "4": {"class_type": "SaveVideo", "inputs": {"video": ["3", 0], "filename_prefix": "x", "format": "auto"}},
     }
@@ -51,6 +60,12 @@ def test_video(comfyui_server: LocalServer, model_name: str) -> None:
     assert re.fullmatch(
         rf"5 frames in {NUMBER} s: 40 x 30, 23\.976 fps, 0\.2 s long\.\ngolden\.safetensors on cpu, fp32\.", text
     )
+
+
+def test_what_became_of_compiling(comfyui_server: LocalServer, model_name: str) -> None:
+    loader = {"torch_compile": True}
+    text = said(comfyui_server, model_name, "AMTInterpolate", loader=loader, recursive_interpolation_passes=1)
+    assert text.endswith("on cpu, fp32, not compiled (on a CPU it takes minutes and gains nothing).")
 
 
 @pytest.mark.parametrize(
