@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 import train as training
 from amt_frame_interpolation.models.loading import load_checkpoint
 from clips import Clip
+from flow_guide import FlowGuide
+from optimizer import MuonAndAdamW
 from safetensors import safe_open
 
 
@@ -40,11 +43,14 @@ def run(folder: Path, clip: Clip, samples: int) -> training.State:
     words = ["--samples", str(samples), "--batch", "1", "--run", str(folder), "--report-every", "1000"]
     validation = training.Validation([clip.frames[[0, 1, 2]]])
     training.train(training.parse(words), [clip], validation)
-    network = training.amt.AMT(training.amt.S)
-    average = training.amt.AMT(training.amt.S)
-    state = training.State(network, average, torch.optim.AdamW(network.parameters()))
+    network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
+    state = training.State(network, average, MuonAndAdamW(network, 1e-3))
     state.load(folder / "state.pt")
     return state
+
+
+def channels_last(network: Any) -> Any:  # PyTorch's types do not know this argument
+    return network.to(memory_format=torch.channels_last)
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -116,6 +122,56 @@ class TestLoss:
         assert brighter < 0.01 < blurred
 
 
+class TestOptimizer:
+    def test_every_weight_goes_down_its_gradient(self):
+        torch.manual_seed(0)
+        layers = torch.nn.Conv2d(3, 16, 3), torch.nn.PReLU(16), torch.nn.Conv2d(16, 2, 1)
+        network = channels_last(torch.nn.Sequential(*layers))
+        optimizer = MuonAndAdamW(network, 1e-2)
+        image, wanted = torch.rand(2, 3, 8, 8), torch.rand(2, 2, 6, 6)
+
+        def loss() -> torch.Tensor:
+            return (network(image) - wanted).square().mean()
+
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        first = loss()
+        for _ in range(20):
+            loss().backward()
+            optimizer.step(1e-2)
+        assert loss().item() < first.item() / 2
+        assert all(not torch.equal(x, y) for x, y in zip(before, network.parameters(), strict=True))
+        assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class TestFlowGuide:
+    def test_least_where_the_flows_are_those_of_the_scene(self, clip):
+        """The texture moves two pixels a frame to the right."""
+        frames = torch.from_numpy(clip.frames[:3, :128, :128].astype(np.float32) / 255).permute(0, 3, 1, 2)[None]
+        network = training.amt.AMT(training.amt.S).requires_grad_(False)
+        guide = FlowGuide(network)
+
+        def loss(x: float) -> float:
+            for decoder, scale in ((network.decoder3, 8), (network.decoder2, 4), (network.decoder1, 2)):
+                flow = torch.tensor([-x, 0, x, 0]) / scale
+                size = 128 // scale
+                channels = decoder.convblock[0][0].in_channels
+                decoder(torch.cat((torch.zeros(channels - 4), flow))[None, :, None, None].expand(-1, -1, size, size))
+            return guide.loss(frames).item()
+
+        assert loss(2) < 0.5
+        assert loss(2) < loss(1) < loss(0) < loss(-2)
+
+    def test_forgets_earlier_calls(self, clip):
+        frames = training.Samples([clip], crop=128, seed=1).batch(1)
+        network = training.amt.AMT(training.amt.S)
+        guide = FlowGuide(network)
+        losses = []
+        for _ in range(2):
+            network(frames[:, 0], frames[:, 2], torch.tensor([0.5]))
+            losses.append(guide.loss(frames).item())
+        assert losses[0] == losses[1] > 0
+
+
 class TestRate:
     TOTAL = 100_000
 
@@ -146,7 +202,7 @@ class TestState:
         assert further.seen == 3
         assert further.hours > first.hours
         assert not same(further.network, first.network)
-        steps = {int(entry["step"]) for entry in further.optimizer.state_dict()["state"].values()}
+        steps = {int(entry["step"]) for entry in further.optimizer.state_dict()["adamw"]["state"].values()}
         assert steps == {3}
 
     def test_more_samples_go_on_from_before_the_rate_fell(self, clip, tmp_path, capsys):
@@ -158,13 +214,13 @@ class TestState:
 
     def test_the_average_follows_the_weights(self):
         torch.manual_seed(0)
-        network, average = training.amt.AMT(training.amt.S), training.amt.AMT(training.amt.S)
+        network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
 
         def distance() -> float:
             pairs = zip(network.parameters(), average.parameters(), strict=True)
             return math.sqrt(sum(float(((a - b) ** 2).detach().sum()) for a, b in pairs))
 
-        state = training.State(network, average, torch.optim.AdamW(network.parameters()), seen=80_000)
+        state = training.State(network, average, MuonAndAdamW(network, 1e-3), seen=80_000)
         before = distance()
         state.update_average()
         assert distance() == pytest.approx(0.999 * before, rel=1e-4)
