@@ -182,7 +182,7 @@ NOTE_WIDTH, NOTE_HEIGHT = 760, 240
 """The least width, and the height."""
 GAP = (50, 70)
 """Between columns, and between the nodes of a column: a node's title stands 30 above its place."""
-ROOM = {"SaveVideo": (340, 420), "AMTModelLoader": (330, 82)}
+ROOM = {"SaveVideo": (340, 420), "AMTModelLoader": (330, 106)}
 """What the nodes grow to, or what their texts need, where the editor's first size is too small."""
 GROWS = ("LoadVideo", "VHS_LoadVideo")
 """As high as the video is: nothing stands below them."""
