@@ -204,8 +204,9 @@ def test_blueprint(editor: Editor, picture: Callable[..., None]) -> None:
 def test_saved_and_loaded_again(editor: Editor, picture: Callable[..., None]) -> None:
     """Every widget of the pack comes back from a saved workflow with another value than its default."""
     # What earlier tests made is still known by the ids of its nodes, and would be shown.
+    compiled = {"torch_compile": True}
     prompt: dict[str, Any] = {
-        "101": {"class_type": "AMTModelLoader", "inputs": {"model_name": "amt-l.pth", "precision": "fp32"}},
+        "101": {"class_type": "AMTModelLoader", "inputs": {"model_name": "amt-l.pth", "precision": "fp32"} | compiled},
         "102": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 2, "color": 255}},
     }
     for key, node in enumerate(ours(editor), start=103):
