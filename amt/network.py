@@ -267,7 +267,7 @@ class AMT(nn.Module):
 
     def _features(self, frames: Tensor) -> Tensor:
         """Features to correlate; one frame after another, as their encoder takes the most memory of all."""
-        if torch.is_grad_enabled():
+        if len(frames) == 1 or torch.is_grad_enabled():
             return self.feat_encoder(frames)
         return torch.cat([self.feat_encoder(frame) for frame in frames.split(1)])
 

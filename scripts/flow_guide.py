@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from amt_frame_interpolation.amt.network import AMT
 from amt_frame_interpolation.amt.sampling import resize_flow, warp
+from evaluation.methods import FlowWarp
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,11 +17,11 @@ MISMATCH = 8 / 255
 class FlowGuide:
     """Watches a network; `loss` is about its last call.
 
-    The flow is OpenCV's DIS (Kroeger et al., ECCV 2016): no network, no weights.
+    The flow is the one that the weights are judged against, OpenCV's DIS: no network, no weights.
     """
 
     def __init__(self, network: AMT) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow = FlowWarp().flow
         self._seen: list[Tensor] = []
         for decoder in (network.decoder3, network.decoder2, network.decoder1):
             # What a decoder starts from ends with the flow pair of the level before.
@@ -56,6 +56,5 @@ class FlowGuide:
         """[b, 4, h, w]: from the middle frame back to the first and on to the last, pixels."""
         weights = frames.new_tensor([0.299, 0.587, 0.114])[:, None, None]
         grey = ((frames * weights).sum(dim=2) * 255).round().byte().cpu().numpy()
-        start = np.zeros((*grey.shape[2:], 2), np.float32)
-        flows = [[self._flow.calc(one[1], one[i], start.copy()) for i in (0, 2)] for one in grey]
+        flows = [[self._flow(one[1], one[i]) for i in (0, 2)] for one in grey]
         return torch.from_numpy(np.array(flows)).permute(0, 1, 4, 2, 3).flatten(1, 2).to(frames.device)
