@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
+from optical_flow import time_between
 from PIL import Image, ImageSequence
 
 TRAINING = ("comfyui-workflow-templates-media-api==0.3.84", "comfyui-workflow-templates-media-assets-01==0.1.48")
@@ -31,8 +33,9 @@ STILL = 0.5 / 255
 """Frames that differ less than this on average are the same frame again."""
 CUT = 0.10
 """A mean difference above this, and far above that of the neighbouring gaps, is a cut."""
-UNEVEN = 0.3
-"""A hidden frame further than this from its share of the way between the given ones is not at the time asked for."""
+UNEVEN = 0.04
+"""A frame further than this from half the time between its neighbours is not what was asked for. Frames were dropped
+to make the clips, often every third: the middle of most triplets lies at a third or at two thirds of the way."""
 LIGHT = 0.45
 """Where a change of brightness and contrast leaves less than this share of a gap's change, nothing moved."""
 JUMP, UNLIKE = 2.5, 0.4
@@ -94,6 +97,11 @@ def _read(path: Path) -> Clip:
     return Clip(path.stem, frames, change, (change > CUT) & (change > 4 * around))
 
 
+def grey(frame: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] -> [h, w]."""
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
 def _small_grey(frame: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).convert("L").resize((64, 64), Image.Resampling.BOX), np.float32) / 255
 
@@ -143,12 +151,20 @@ def judgeable(frames: np.ndarray) -> bool:
     They do not where frames were held or dropped when the clip was made, nor in fades and flashes. How far, how fast
     or how blurred things move plays no part.
     """
-    grey = np.stack([_small_grey(frame) for frame in frames])
-    way = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2)).cumsum()
-    even = np.arange(1, len(frames)) / (len(frames) - 1)
-    if np.abs(way / way[-1] - even).max() > UNEVEN:
-        return False
-    return all(_left_by_light(before, after) > LIGHT for before, after in pairwise(grey))
+    return _evenly_timed(frames) and all(
+        _left_by_light(before, after) > LIGHT for before, after in pairwise(_small_grey(frame) for frame in frames)
+    )
+
+
+def _evenly_timed(frames: np.ndarray) -> bool:
+    """Whether motion puts every hidden frame of [n, h, w, 3] at half the time between its neighbours."""
+    greys = [grey(np.ascontiguousarray(frame)) for frame in frames]
+    return all(in_the_middle(time_between(*greys[i - 1 : i + 2])) for i in range(1, len(greys) - 1))
+
+
+def in_the_middle(time: float | None) -> bool:
+    """Whether the middle of a triplet can be judged by, taken at `time` of 0..1; None: not known."""
+    return time is not None and abs(time - 0.5) <= UNEVEN
 
 
 def _left_by_light(before: np.ndarray, after: np.ndarray) -> float:
@@ -192,14 +208,15 @@ def read_windows(path: Path, kind: str) -> list[Window]:
 
 
 def write_windows(path: Path, clips: list[Clip]) -> None:
-    """Chooses the versioned list: triplets one and two frames apart, and gaps of which three frames are hidden."""
+    """Chooses the versioned list: triplets, and gaps of which three frames are hidden."""
     triplets, gaps = [], []
     for clip in clips:
         triplets += choose_windows(clip, length=3, stride=1, count=4)
         triplets += choose_windows(clip, length=3, stride=2, count=2)
-        gaps += choose_windows(clip, length=5, stride=1, count=3)
+        for stride in (1, 2, 3):
+            gaps += choose_windows(clip, length=5, stride=stride, count=3)
     rows = {"triplets": [asdict(w) for w in triplets], "gaps": [asdict(w) for w in gaps]}
-    path.write_text(json.dumps({"version": 1, "packages": VALIDATION, **rows}, indent=1) + "\n")
+    path.write_text(json.dumps({"version": 2, "packages": VALIDATION, **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

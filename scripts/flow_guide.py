@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt.network import AMT
 from amt_frame_interpolation.amt.sampling import resize_flow, warp
-from evaluation.methods import FlowWarp
+from optical_flow import dis_flow
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,7 +21,6 @@ class FlowGuide:
     """
 
     def __init__(self, network: AMT) -> None:
-        self._flow = FlowWarp().flow
         self._seen: list[Tensor] = []
         for decoder in (network.decoder3, network.decoder2, network.decoder1):
             # What a decoder starts from ends with the flow pair of the level before.
@@ -56,5 +55,5 @@ class FlowGuide:
         """[b, 4, h, w]: from the middle frame back to the first and on to the last, pixels."""
         weights = frames.new_tensor([0.299, 0.587, 0.114])[:, None, None]
         grey = ((frames * weights).sum(dim=2) * 255).round().byte().cpu().numpy()
-        flows = [[self._flow(one[1], one[i]) for i in (0, 2)] for one in grey]
+        flows = [[dis_flow(one[1], one[i]) for i in (0, 2)] for one in grey]
         return torch.from_numpy(np.array(flows)).permute(0, 1, 4, 2, 3).flatten(1, 2).to(frames.device)

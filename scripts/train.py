@@ -31,6 +31,7 @@ from flow_guide import FlowGuide
 from optimizer import MuonAndAdamW
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from triplets import Triplets, even_triplets
 
 VALIDATION_LIST = _pack.ROOT / "scripts" / "validation.json"
 WEIGHTS = "amt-s-open.safetensors"
@@ -50,14 +51,15 @@ STILL = 0.03
 
 
 class Samples:
-    """Random triplets of crops: where motion is, flipped, transposed, reversed in time, brighter or darker."""
+    """Random crops of triplets: where motion is, flipped, transposed, reversed in time, brighter or darker."""
 
-    def __init__(self, clips: list[Clip], crop: int, seed: int) -> None:
-        self._clips = clips
+    def __init__(self, clips: Sequence[Clip], triplets: Triplets, crop: int, seed: int) -> None:
+        self._clips = [clip for clip in clips if any(triplets[clip.name].values())]
+        self._triplets = triplets
         self._crop = crop
         self._random = np.random.default_rng(seed)
         # Long clips give more than short ones, but not in proportion: what they show changes less.
-        weights = np.array([math.sqrt(len(clip.frames)) for clip in clips])
+        weights = np.array([math.sqrt(sum(map(len, triplets[clip.name].values()))) for clip in self._clips])
         self._weights = weights / weights.sum()
 
     def batch(self, size: int) -> Tensor:
@@ -66,14 +68,12 @@ class Samples:
 
     def _sample(self) -> np.ndarray:
         random = self._random
-        while True:
-            clip = self._clips[random.choice(len(self._clips), p=self._weights)]
-            stride = 0 if random.random() < STILL else int(random.choice(STRIDES))
-            if len(clip.frames) <= 2 * stride:
-                continue
-            first = int(random.integers(len(clip.frames) - 2 * stride))
-            if stride == 0 or clip.moves(first, first + 2 * stride):
-                break
+        clip = self._clips[random.choice(len(self._clips), p=self._weights)]
+        firsts = self._triplets[clip.name]
+        stride = int(random.choice([stride for stride in STRIDES if firsts[stride]]))
+        first = int(random.choice(firsts[stride]))
+        if random.random() < STILL:
+            stride = 0
         frames = clip.frames[[first, first + stride, first + 2 * stride]]
         top, left = self._place(frames)
         crop = frames[:, top : top + self._crop, left : left + self._crop]
@@ -227,7 +227,11 @@ def initialise(network: amt.AMT) -> None:
 
 
 def train(
-    arguments: argparse.Namespace, clips: list[Clip], validation: Validation, stop: threading.Event | None = None
+    arguments: argparse.Namespace,
+    clips: Sequence[Clip],
+    triplets: Triplets,
+    validation: Validation,
+    stop: threading.Event | None = None,
 ) -> None:
     """Trains until `arguments.samples` are seen or `stop` is set, then saves."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -249,7 +253,7 @@ def train(
             before_fall.unlink()
         print(f"going on from {state.seen} samples, {state.hours:.2f} hours", flush=True)
     # A new seed after every start: the same one would show the same samples again.
-    samples = Samples(clips, arguments.crop, seed=arguments.seed + state.seen)
+    samples = Samples(clips, triplets, arguments.crop, seed=arguments.seed + state.seen)
     print(f"{len(clips)} clips, {device}", flush=True)
 
     half = torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
@@ -322,11 +326,12 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     clips = load_clips(TRAINING, arguments.clips)
+    triplets = even_triplets(clips, STRIDES, arguments.clips / "times.json")
     validation = Validation.from_list(arguments.clips, arguments.validation_triplets)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    train(arguments, clips, validation, stop)
+    train(arguments, clips, triplets, validation, stop)
 
 
 if __name__ == "__main__":

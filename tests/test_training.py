@@ -13,6 +13,7 @@ from clips import Clip
 from flow_guide import FlowGuide
 from optimizer import MuonAndAdamW
 from safetensors import safe_open
+from triplets import even_triplets
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +35,23 @@ def moving_texture(frames: int = 12, size: int = 144) -> Clip:
     return Clip("texture", video, gaps, np.zeros(frames - 1, bool))
 
 
+def all_triplets(clip: Clip) -> dict[str, dict[int, list[int]]]:
+    return {clip.name: {stride: list(range(len(clip.frames) - 2 * stride)) for stride in (1, 2, 3)}}
+
+
+def samples(clip: Clip, seed: int) -> training.Samples:
+    return training.Samples([clip], all_triplets(clip), crop=128, seed=seed)
+
+
 @pytest.fixture
 def clip() -> Clip:
     return moving_texture()
 
 
-def run(folder: Path, clip: Clip, samples: int) -> training.State:
-    words = ["--samples", str(samples), "--batch", "1", "--run", str(folder), "--report-every", "1000"]
+def run(folder: Path, clip: Clip, count: int) -> training.State:
+    words = ["--samples", str(count), "--batch", "1", "--run", str(folder), "--report-every", "1000"]
     validation = training.Validation([clip.frames[[0, 1, 2]]])
-    training.train(training.parse(words), [clip], validation)
+    training.train(training.parse(words), [clip], all_triplets(clip), validation)
     network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
     state = training.State(network, average, MuonAndAdamW(network, 1e-3))
     state.load(folder / "state.pt")
@@ -59,19 +68,19 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 class TestSamples:
     def test_some_show_one_frame_three_times(self, clip):
-        batch = training.Samples([clip], crop=128, seed=0).batch(200)
+        batch = samples(clip, 0).batch(200)
         still = sum(torch.equal(a, b) and torch.equal(b, c) for a, b, c in batch)
         assert 0 < still < 20
 
     def test_a_batch_is_triplets_of_crops(self, clip):
-        batch = training.Samples([clip], crop=128, seed=0).batch(3)
+        batch = samples(clip, 0).batch(3)
         assert batch.shape == (3, 3, 3, 128, 128)
         assert batch.dtype == torch.float32
         assert 0 <= float(batch.min()) <= float(batch.max()) <= 1
 
     def test_frames_follow_each_other(self, clip):
         """The middle is as far from either end, and nearer to both than they are to each other."""
-        for frames in training.Samples([clip], crop=128, seed=1).batch(8):
+        for frames in samples(clip, 1).batch(8):
             before, after, across = (
                 float((a - b).abs().mean())
                 for a, b in ((frames[0], frames[1]), (frames[1], frames[2]), (frames[0], frames[2]))
@@ -84,23 +93,44 @@ class TestSamples:
         still = moving_texture()
         frames = np.repeat(still.frames[:1], len(still.frames), axis=0)
         same_frames = Clip("still", frames, still.change, still.cut)
-        batch = training.Samples([same_frames], crop=128, seed=2).batch(6)
+        batch = samples(same_frames, 2).batch(6)
         assert torch.equal(batch[:, 0], batch[:, 1])
         assert torch.equal(batch[:, 0], batch[:, 2])
         assert len({round(float(frame.mean()), 4) for frame in batch[:, 0]}) == 6
 
-    def test_never_across_a_cut(self, clip):
-        cut = clip.cut.copy()
-        cut[6] = True
-        marked = np.zeros_like(clip.frames)
-        marked[7:] = 255
-        batch = training.Samples([Clip("cut", marked, clip.change, cut)], crop=128, seed=3).batch(20)
-        assert (batch.amax(dim=(1, 2, 3, 4)) == batch.amin(dim=(1, 2, 3, 4))).all()
-
     def test_a_seed_gives_the_same_samples(self, clip):
-        first, again, other = (training.Samples([clip], crop=128, seed=seed).batch(2) for seed in (5, 5, 6))
+        first, again, other = (samples(clip, seed).batch(2) for seed in (5, 5, 6))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+
+class TestTriplets:
+    def test_all_of_a_steady_motion(self, clip, tmp_path):
+        assert even_triplets([clip], (1, 2, 3), tmp_path / "times.json") == all_triplets(clip)
+
+    def test_none_where_frames_were_dropped(self, clip, tmp_path):
+        """Of 12 frames every third is gone: of three neighbours the middle is never in the middle."""
+        kept = [i for i in range(12) if i % 3 != 2]
+        dropped = Clip("dropped", clip.frames[kept], clip.change[: len(kept) - 1], clip.cut[: len(kept) - 1])
+        found = even_triplets([dropped], (1, 2), tmp_path / "times.json")["dropped"]
+        assert found[1] == []
+        assert found[2] == [0, 1, 2, 3]
+
+    def test_none_across_a_cut(self, clip, tmp_path):
+        cut = clip.cut.copy()
+        cut[6] = True
+        found = even_triplets([Clip("cut", clip.frames, clip.change, cut)], (1, 3), tmp_path / "times.json")["cut"]
+        assert found == {1: [0, 1, 2, 3, 4, 7, 8, 9], 3: [0]}
+
+    def test_none_where_nothing_moves(self, clip, tmp_path):
+        still = Clip("still", np.repeat(clip.frames[:1], 12, axis=0), clip.change, clip.cut)
+        assert even_triplets([still], (1,), tmp_path / "times.json") == {"still": {1: []}}
+
+    def test_looked_at_once(self, clip, tmp_path):
+        first = even_triplets([clip], (1, 2), tmp_path / "times.json")
+        hidden = Clip(clip.name, np.zeros_like(clip.frames), clip.change, clip.cut)
+        assert even_triplets([hidden], (1, 2), tmp_path / "times.json") == first
+        assert even_triplets([hidden], (1, 3), tmp_path / "times.json")[clip.name] == {1: [], 3: []}
 
 
 class TestLoss:
@@ -162,7 +192,7 @@ class TestFlowGuide:
         assert loss(2) < loss(1) < loss(0) < loss(-2)
 
     def test_forgets_earlier_calls(self, clip):
-        frames = training.Samples([clip], crop=128, seed=1).batch(1)
+        frames = samples(clip, 1).batch(1)
         network = training.amt.AMT(training.amt.S)
         guide = FlowGuide(network)
         losses = []
@@ -191,14 +221,14 @@ class TestRate:
 
 class TestState:
     def test_goes_on_where_it_stopped(self, clip, tmp_path):
-        first = run(tmp_path, clip, samples=2)
+        first = run(tmp_path, clip, count=2)
         assert first.seen == 2
         assert first.hours > 0
-        again = run(tmp_path, clip, samples=2)  # nothing left to do
+        again = run(tmp_path, clip, count=2)  # nothing left to do
         assert again.seen == 2
         assert same(again.network, first.network)
         assert same(again.average, first.average)
-        further = run(tmp_path, clip, samples=3)
+        further = run(tmp_path, clip, count=3)
         assert further.seen == 3
         assert further.hours > first.hours
         assert not same(further.network, first.network)
@@ -206,10 +236,10 @@ class TestState:
         assert steps == {3}
 
     def test_more_samples_go_on_from_before_the_rate_fell(self, clip, tmp_path, capsys):
-        run(tmp_path, clip, samples=5)
+        run(tmp_path, clip, count=5)
         assert (tmp_path / "before_fall.pt").exists()
         capsys.readouterr()
-        assert run(tmp_path, clip, samples=6).seen == 6
+        assert run(tmp_path, clip, count=6).seen == 6
         assert "going on from 4 samples" in capsys.readouterr().out
 
     def test_the_average_follows_the_weights(self):
@@ -226,7 +256,7 @@ class TestState:
         assert distance() == pytest.approx(0.999 * before, rel=1e-4)
 
     def test_the_pack_loads_what_was_exported(self, clip, tmp_path):
-        state = run(tmp_path, clip, samples=1)
+        state = run(tmp_path, clip, count=1)
         path = tmp_path / training.WEIGHTS
         network = load_checkpoint(path).network
         for name, value in state.average.state_dict().items():

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt.engine import Engine, Interpolator
 from amt_frame_interpolation.amt.padding import Padding
-from clips import Clip, Window
+from clips import Clip, Window, grey
+from optical_flow import dis_flow
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ class Blend:
 
 
 class FlowWarp:
-    """Optical-flow warping with OpenCV's DIS flow (Kroeger et al., ECCV 2016; preset MEDIUM).
+    """Optical-flow warping with OpenCV's DIS flow.
 
     Flow is estimated both ways. Each of the two is projected to the middle by solving v(x) = flow(x - v(x) / 2) with a
     few fixed-point steps, without the holes of a forward projection. Along each, both frames are warped to the middle
@@ -65,13 +66,6 @@ class FlowWarp:
     padding = Padding()
     any_time = False
 
-    def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-    def flow(self, frame0: np.ndarray, frame1: np.ndarray) -> np.ndarray:
-        """From uint8 grey frames [h, w]: for each pixel of frame 0 where it goes, [h, w, 2] (x, y)."""
-        return self._dis.calc(frame0, frame1, np.zeros((*frame0.shape, 2), np.float32))
-
     def __call__(self, frame0: Tensor, frame1: Tensor, _: Tensor) -> Tensor:
         pairs = zip(_images(frame0), _images(frame1), strict=True)
         made = np.stack([self._middle(image0, image1) for image0, image1 in pairs])
@@ -79,8 +73,8 @@ class FlowWarp:
 
     def _middle(self, image0: np.ndarray, image1: np.ndarray) -> np.ndarray:
         grey0, grey1 = _grey(image0), _grey(image1)
-        forward = _project(self.flow(grey0, grey1))
-        backward = _project(self.flow(grey1, grey0))
+        forward = _project(dis_flow(grey0, grey1))
+        backward = _project(dis_flow(grey1, grey0))
         mixed = np.zeros_like(image0)
         total = np.zeros((*grey0.shape, 1), np.float32)
         for flow in (forward, -backward):
@@ -99,7 +93,7 @@ def _images(frames: Tensor) -> np.ndarray:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor((image * 255).round().clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    return grey((image * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _sample(image: np.ndarray, offset: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
@@ -117,8 +111,7 @@ def _project(flow: np.ndarray) -> np.ndarray:
 
 def displacement(frame0: np.ndarray, frame1: np.ndarray) -> float:
     """How far things move from one frame (uint8 RGB) to another: 90 % of the pixels by less, in pixels."""
-    grey0, grey1 = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (frame0, frame1))
-    return float(np.quantile(np.linalg.norm(FlowWarp().flow(grey0, grey1), axis=-1), 0.9))
+    return float(np.quantile(np.linalg.norm(dis_flow(grey(frame0), grey(frame1)), axis=-1), 0.9))
 
 
 class Minterpolate:
