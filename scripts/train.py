@@ -28,6 +28,7 @@ from amt_frame_interpolation.amt.correlation import CorrelationVolume
 from clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_windows
 from evaluation.metrics import psnr
 from flow_guide import FlowGuide
+from losses import census, charbonnier
 from optimizer import MuonAndAdamW
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -80,13 +81,13 @@ class Samples:
         return self._vary(crop.astype(np.float32) / 255)
 
     def _place(self, frames: np.ndarray) -> tuple[int, int]:
-        """The place with the most motion among a few: most of most frames stands still."""
+        """The place with more motion of two: most of most frames stands still, and what moves most is past finding."""
         places = [
             (
                 int(self._random.integers(frames.shape[1] - self._crop + 1)),
                 int(self._random.integers(frames.shape[2] - self._crop + 1)),
             )
-            for _ in range(3)
+            for _ in range(2)
         ]
         change = np.abs(frames[2, ::4, ::4].astype(np.int16) - frames[0, ::4, ::4]).sum(axis=-1)
         side = self._crop // 4
@@ -107,28 +108,6 @@ class Samples:
             frames = frames[:, random.permutation(3)]
         gamma, gain = random.uniform(0.8, 1.25), random.uniform(0.85, 1.1)
         return np.clip(gain * frames**gamma, 0, 1, dtype=np.float32)
-
-
-def charbonnier(x: Tensor) -> Tensor:
-    return (x * x + 1e-6).sqrt().mean()
-
-
-def census(image: Tensor, target: Tensor) -> Tensor:
-    """Soft Hamming distance of the census transforms over 7 x 7 (after Meister et al., UnFlow, AAAI 2018).
-
-    Of two pixels that are each other's neighbours the difference is taken once.
-    """
-    neighbours = [(y, x) for y in range(4) for x in range(-3, 4) if y > 0 or x > 0]
-
-    def transform(x: Tensor) -> Tensor:
-        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1) * 255
-        height, width = grey.shape[1] - 3, grey.shape[2] - 6
-        here = grey[:, :height, 3 : 3 + width]
-        difference = torch.stack([grey[:, y : y + height, 3 + x : 3 + x + width] - here for y, x in neighbours], dim=1)
-        return difference * (0.81 + difference * difference).rsqrt()
-
-    squared = (transform(image) - transform(target)).square()
-    return (squared / (0.1 + squared)).mean()
 
 
 def rate(seen: int, total: int) -> float:

@@ -11,6 +11,7 @@ import train as training
 from amt_frame_interpolation.models.loading import load_checkpoint
 from clips import Clip
 from flow_guide import FlowGuide
+from losses import census, charbonnier
 from optimizer import MuonAndAdamW
 from safetensors import safe_open
 from triplets import even_triplets
@@ -137,19 +138,33 @@ class TestLoss:
     def test_least_for_equal_images(self):
         torch.manual_seed(0)
         truth = torch.rand(1, 3, 32, 32)
-        assert float(training.census(truth, truth)) == 0
-        assert float(training.charbonnier(truth - truth)) == pytest.approx(1e-3)
+        assert float(census(truth, truth)) == 0
+        assert float(charbonnier(truth - truth)) == pytest.approx(1e-3)
         for error in (0.02, 0.2):
             image = truth + error * torch.randn_like(truth)
-            assert float(training.census(image, truth)) > 0.01
-            assert float(training.charbonnier(image - truth)) > 1e-3
+            assert float(census(image, truth)) > 0.01
+            assert float(charbonnier(image - truth)) > 1e-3
 
     def test_census_looks_at_structure_not_brightness(self):
         torch.manual_seed(0)
         truth = torch.rand(1, 3, 32, 32) / 2
-        brighter = float(training.census(truth + 0.2, truth))
-        blurred = float(training.census(torch.nn.functional.avg_pool2d(truth, 3, 1, 1), truth))
+        brighter = float(census(truth + 0.2, truth))
+        blurred = float(census(torch.nn.functional.avg_pool2d(truth, 3, 1, 1), truth))
         assert brighter < 0.01 < blurred
+
+    def test_census_has_the_gradient_of_its_value(self):
+        torch.manual_seed(0)
+        image, truth = torch.rand(2, 2, 3, 12, 11, dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda x: 100 * census(x, truth), image.requires_grad_(), atol=1e-4)
+
+    def test_census_is_the_mean_over_all_pairs_of_neighbours(self):
+        """Of which there is one here: a pixel and the one to its right, the only ones that are not alike."""
+        truth = torch.zeros(1, 3, 4, 7)
+        image = truth.clone()
+        image[..., 0, 3] = 1 / 255
+        same = 1 / math.sqrt(0.81 + 1)  # of a difference of one grey level
+        # Of the one pixel whose neighbours all lie in the picture, all 24 differ by that much.
+        assert float(census(image, truth)) == pytest.approx(same**2 / (0.1 + same**2), rel=1e-4)
 
 
 class TestOptimizer:
