@@ -3,7 +3,7 @@
     python scripts/train.py --samples 400000
 
 The same command uses a GPU where there is one. The learning rate stays at its peak and falls along a cosine over
-the last fifth of the samples; the state from before the fall is kept, and with a larger --samples the training
+the last fifth of the samples (--fall); the state from before the fall is kept, and with a larger --samples the training
 goes on from that one, so that more hours add on.
 """
 
@@ -42,7 +42,7 @@ LAST_RATE = 2e-6
 WARM_UP = 2_000
 """Samples over which the rate rises to its peak."""
 FALL = 0.2
-"""Share of all samples over which the rate falls."""
+"""Share of all samples over which the rate falls, where no other is asked for."""
 STRIDES = (1, 1, 1, 2, 2, 3)
 """How far apart the three frames of a sample are, each as likely as the next."""
 GUIDE_WEIGHT = 0.3
@@ -110,11 +110,11 @@ class Samples:
         return np.clip(gain * frames**gamma, 0, 1, dtype=np.float32)
 
 
-def rate(seen: int, total: int) -> float:
-    """The learning rate after `seen` of `total` samples."""
-    fallen = max(0.0, (seen - (1 - FALL) * total) / (FALL * total))
-    fall = (1 + math.cos(math.pi * min(fallen, 1))) / 2
-    return (LAST_RATE + (PEAK_RATE - LAST_RATE) * fall) * min(1, (seen + 1) / WARM_UP)
+def rate(seen: int, total: int, fall: float = FALL) -> float:
+    """The learning rate after `seen` of `total` samples, falling over a share of them."""
+    fallen = max(0.0, (seen - (1 - fall) * total) / (fall * total))
+    left = (1 + math.cos(math.pi * min(fallen, 1))) / 2
+    return (LAST_RATE + (PEAK_RATE - LAST_RATE) * left) * min(1, (seen + 1) / WARM_UP)
 
 
 class Validation:
@@ -227,7 +227,7 @@ def train(
     latest, before_fall = arguments.run / "state.pt", arguments.run / "before_fall.pt"
     if latest.exists():
         state.load(latest)
-        if before_fall.exists() and _seen(before_fall) < (1 - FALL) * arguments.samples:
+        if before_fall.exists() and _seen(before_fall) < (1 - arguments.fall) * arguments.samples:
             state.load(before_fall)
             before_fall.unlink()
         print(f"going on from {state.seen} samples, {state.hours:.2f} hours", flush=True)
@@ -239,7 +239,7 @@ def train(
     since_report, losses, saved = time.time(), [], time.time()
     while state.seen < arguments.samples and not (stop and stop.is_set()):
         started = time.time()
-        if state.seen >= arguments.samples * (1 - FALL) and not before_fall.exists():
+        if state.seen >= arguments.samples * (1 - arguments.fall) and not before_fall.exists():
             state.save(before_fall)
         batch = samples.batch(arguments.batch).to(device, non_blocking=True)
         frame0, middle, frame1 = (frame.contiguous(memory_format=torch.channels_last) for frame in batch.unbind(1))
@@ -248,7 +248,7 @@ def train(
         loss = charbonnier(made - middle) + census(made, middle)
         (loss + GUIDE_WEIGHT * guide.loss(batch)).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        state.optimizer.step(rate(state.seen, arguments.samples))
+        state.optimizer.step(rate(state.seen, arguments.samples, arguments.fall))
         state.seen += len(batch)
         state.update_average()
         losses.append(loss.detach())
@@ -257,7 +257,7 @@ def train(
         if len(losses) * arguments.batch >= arguments.report_every or state.seen >= arguments.samples:
             mean_loss = float(torch.stack(losses).mean())
             speed = len(losses) * arguments.batch / (time.time() - since_report)
-            learning_rate = rate(state.seen, arguments.samples)
+            learning_rate = rate(state.seen, arguments.samples, arguments.fall)
             print(
                 f"{state.seen} samples, {state.hours:.2f} h, loss {mean_loss:.4f}, "
                 f"validation {validation.psnr(state.average, device):.2f} dB, rate {learning_rate:.1e}, "
@@ -289,8 +289,10 @@ def export(state: State, path: Path) -> None:
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=400_000, help="triplets to see in all")
-    parser.add_argument("--crop", type=int, default=128, help="pixels, a multiple of 16, at least 128")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--fall", type=float, default=FALL, help="share of them over which the learning rate falls")
+    # Trained on crops of 128 alone, a network finds less in the same pixels the more of the frame it is shown.
+    parser.add_argument("--crop", type=int, default=256, help="pixels, a multiple of 16, at least 128")
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--initial", type=Path, help="weights to begin with, where there is no state to go on from")

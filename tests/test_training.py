@@ -50,7 +50,7 @@ def clip() -> Clip:
 
 
 def run(folder: Path, clip: Clip, count: int) -> training.State:
-    words = ["--samples", str(count), "--batch", "1", "--run", str(folder), "--report-every", "1000"]
+    words = ["--samples", str(count), "--crop", "128", "--batch", "1", "--run", str(folder), "--report-every", "1000"]
     validation = training.Validation([clip.frames[[0, 1, 2]]])
     training.train(training.parse(words), [clip], all_triplets(clip), validation)
     network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
@@ -227,6 +227,11 @@ class TestRate:
         half_way = (training.PEAK_RATE + training.LAST_RATE) / 2
         assert training.rate(int(0.9 * self.TOTAL), self.TOTAL) == pytest.approx(half_way)
         assert training.rate(self.TOTAL, self.TOTAL) == pytest.approx(training.LAST_RATE)
+
+    def test_falls_over_the_share_asked_for(self):
+        assert training.rate(int(0.9 * self.TOTAL), self.TOTAL, 0.1) == pytest.approx(training.PEAK_RATE)
+        half_way = (training.PEAK_RATE + training.LAST_RATE) / 2
+        assert training.rate(int(0.95 * self.TOTAL), self.TOTAL, 0.1) == pytest.approx(half_way)
 
     def test_never_jumps(self):
         rates = np.array([training.rate(seen, self.TOTAL) for seen in range(0, self.TOTAL + 1, 100)])
