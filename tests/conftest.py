@@ -1,3 +1,5 @@
+import signal
+
 import _pack  # noqa: F401  (makes the pack importable as amt_frame_interpolation)
 import pytest
 from hypothesis import HealthCheck, settings
@@ -7,6 +9,12 @@ pytest_plugins = ["servers"]  # real ComfyUI servers, for tests/comfyui and test
 # how fast a machine is, or how busy, decides no test
 settings.register_profile("pack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pack")
+
+
+def pytest_configure() -> None:
+    """A script's background job starts with SIGINT ignored, which every server in a test would inherit."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
