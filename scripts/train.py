@@ -1,6 +1,7 @@
 """Trains AMT-S from scratch on clips of generated video. Run it again to go on from where it stopped (Ctrl-C saves).
 
     python scripts/train.py --samples 400000
+    python scripts/train.py --samples 400000 --initial models/amt-s-open.safetensors    more hours for those weights
 
 The same command uses a GPU where there is one. The learning rate stays at its peak and falls along a cosine over
 the last fifth of the samples (--fall); the state from before the fall is kept, and with a larger --samples the training
@@ -30,6 +31,7 @@ from evaluation.metrics import psnr
 from flow_guide import FlowGuide
 from losses import census, charbonnier
 from optimizer import MuonAndAdamW
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from triplets import Triplets, even_triplets
@@ -217,11 +219,11 @@ def train(
     torch.manual_seed(arguments.seed)
     network = amt.AMT(amt.S, correlation=FullPrecisionVolume)
     initialise(network)
-    if arguments.initial:
-        network.load_state_dict(load_file(arguments.initial))
+    about = load_weights(network, arguments.initial) if arguments.initial else {}
     # Channels last: 1.3 times the samples a second with bf16 convolutions on a CPU.
     network = network.to(device, memory_format=torch.channels_last)
     state = State(network, copy.deepcopy(network), MuonAndAdamW(network, PEAK_RATE))
+    state.seen, state.hours = int(about.get("samples", 0)), float(about.get("hours", 0))
     guide = FlowGuide(network)
     arguments.run.mkdir(parents=True, exist_ok=True)
     latest, before_fall = arguments.run / "state.pt", arguments.run / "before_fall.pt"
@@ -230,6 +232,7 @@ def train(
         if before_fall.exists() and _seen(before_fall) < (1 - arguments.fall) * arguments.samples:
             state.load(before_fall)
             before_fall.unlink()
+    if state.seen:
         print(f"going on from {state.seen} samples, {state.hours:.2f} hours", flush=True)
     # A new seed after every start: the same one would show the same samples again.
     samples = Samples(clips, triplets, arguments.crop, seed=arguments.seed + state.seen)
@@ -286,6 +289,13 @@ def export(state: State, path: Path) -> None:
     os.replace(part, path)
 
 
+def load_weights(network: amt.AMT, path: Path) -> dict[str, str]:
+    """Loads what `export` wrote; returns the record of its training, which goes on from there."""
+    network.load_state_dict(load_file(path))
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=400_000, help="triplets to see in all")
@@ -295,7 +305,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--initial", type=Path, help="weights to begin with, where there is no state to go on from")
+    parser.add_argument("--initial", type=Path, help="weights to go on from, where there is no state")
     parser.add_argument("--run", type=Path, default=_pack.ROOT / "runs" / "train", help="state and weights go here")
     parser.add_argument("--clips", type=Path, default=_pack.ROOT / "runs" / "clips", help="decoded clips go here")
     parser.add_argument("--report-every", type=int, default=4_000, help="samples")

@@ -14,6 +14,7 @@ from flow_guide import FlowGuide
 from losses import census, charbonnier
 from optimizer import MuonAndAdamW
 from safetensors import safe_open
+from safetensors.torch import load_file
 from triplets import even_triplets
 
 
@@ -49,8 +50,9 @@ def clip() -> Clip:
     return moving_texture()
 
 
-def run(folder: Path, clip: Clip, count: int) -> training.State:
+def run(folder: Path, clip: Clip, count: int, *more: str) -> training.State:
     words = ["--samples", str(count), "--crop", "128", "--batch", "1", "--run", str(folder), "--report-every", "1000"]
+    words += more
     validation = training.Validation([clip.frames[[0, 1, 2]]])
     training.train(training.parse(words), [clip], all_triplets(clip), validation)
     network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
@@ -261,6 +263,23 @@ class TestState:
         capsys.readouterr()
         assert run(tmp_path, clip, count=6).seen == 6
         assert "going on from 4 samples" in capsys.readouterr().out
+
+    def test_goes_on_from_weights_alone(self, clip, tmp_path, capsys):
+        """As from the bundled ones, whose state nobody has: they are begun with, and what was seen counts."""
+        run(tmp_path / "before", clip, 2)
+        weights = tmp_path / "before" / training.WEIGHTS
+        begun = run(tmp_path / "none", clip, 2, "--initial", str(weights))  # all samples were seen: none is added
+        assert begun.seen == 2
+        for name, value in load_file(weights).items():
+            assert torch.equal(begun.network.state_dict()[name], value.float())
+            assert torch.equal(begun.average.state_dict()[name], value.float())
+        more = run(tmp_path / "more", clip, 4, "--initial", str(weights))
+        assert more.seen == 4
+        assert more.hours > begun.hours
+        assert not same(more.network, begun.network)
+        assert "going on from 2 samples" in capsys.readouterr().out
+        with safe_open(tmp_path / "more" / training.WEIGHTS, "pt") as file:
+            assert file.metadata()["samples"] == "4"
 
     def test_the_average_follows_the_weights(self):
         torch.manual_seed(0)
