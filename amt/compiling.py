@@ -15,13 +15,6 @@ from .network import AMT
 
 logger = logging.getLogger(__name__)
 
-_LIMITS: dict[str, Any] = {
-    # Parts share their code, and PyTorch gives up on code that was compiled 8 times. Older versions can't be told.
-    name: value
-    for name, value in {"isolate_recompiles": True, "recompile_limit": 32}.items()
-    if name in inspect.signature(torch.compile).parameters
-}
-
 
 @dataclass
 class Compilation:
@@ -46,7 +39,7 @@ def compile_parts(network: AMT, backend: str | Callable[..., Any] = "inductor") 
 def _compiled(
     function: Callable[..., Any], compilation: Compilation, backend: str | Callable[..., Any]
 ) -> Callable[..., Any]:
-    compiled = torch.compile(function, dynamic=True, backend=backend, **_LIMITS)
+    compiled = torch.compile(function, dynamic=True, backend=backend, **_limits())
 
     def call(*inputs: Any) -> Any:
         if compilation.failure is None:
@@ -61,6 +54,12 @@ def _compiled(
         return function(*inputs)
 
     return call
+
+
+def _limits() -> dict[str, Any]:
+    """Parts share their code, and PyTorch gives up on code that was compiled 8 times. Older versions can't be told."""
+    known = inspect.signature(torch.compile).parameters
+    return {name: value for name, value in {"isolate_recompiles": True, "recompile_limit": 32}.items() if name in known}
 
 
 def _reason(error: Exception) -> str:
