@@ -142,6 +142,24 @@ class Editor:
                 break
         field.fill(text)
 
+    def drop_link(self, node_type: str, output: int = 0) -> None:
+        """Drags a link from an output of the first node of that type, and lets it go over the empty canvas."""
+        x, y = self.page.evaluate(
+            """([type, output]) => {
+                const node = window.app.rootGraph.nodes.find(node => node.type === type)
+                const {canvas, ds} = window.app.canvas
+                const [x, y] = ds.convertOffsetToCanvas(node.getConnectionPos(false, output))
+                const {left, top} = canvas.getBoundingClientRect()
+                return [left + x, top + y]
+            }""",
+            [node_type, output],
+        )
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + 60, y + 150, steps=8)
+        self.page.mouse.move(800, 750, steps=8)
+        self.page.mouse.up()
+
     def put_down(self) -> None:
         """Clicks, because a node that was chosen in the search hangs on the pointer until then."""
         self.page.wait_for_timeout(300)

@@ -53,6 +53,22 @@ def test_the_words_that_people_type_find_it(editor: Editor, picture: Callable[..
     editor.page.keyboard.press("Escape")
 
 
+def test_a_link_let_go_over_the_canvas_leads_to_it(editor: Editor) -> None:
+    source = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 0}}
+    shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    editor.load_prompt({"1": source, "2": shown}, "link")
+    editor.page.wait_for_timeout(500)  # the view moves to show the workflow
+    editor.drop_link("EmptyImage")
+    editor.page.get_by_text("Search", exact=True).last.click()
+    editor.page.locator("[role=dialog] input:focus").fill("AMT Frame Interpolation")
+    editor.page.get_by_text("AMT Frame Interpolation", exact=True).first.wait_for()
+    editor.page.keyboard.press("Enter")
+    editor.page.wait_for_function("() => window.app.rootGraph.nodes.length === 3")
+    editor.put_down()
+    (added,) = (node for node in editor.prompt().values() if node["class_type"] == "AMTInterpolate")
+    assert added["inputs"]["images"] == ["1", 0]
+
+
 def test_help(editor: Editor, picture: Callable[..., None]) -> None:
     editor.open_template(PACK_FOLDER, "two_images_to_video")
     page = editor.open_help("AMTImagesToVideo")
