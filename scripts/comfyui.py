@@ -39,6 +39,7 @@ WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
 DEMO_FILES = ROOT / "media"
 PACK_FOLDER = "amt-frame-interpolation"
+TEST_PROCESSES = 2
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
 
@@ -208,13 +209,17 @@ def test(pytest_arguments: Sequence[str]) -> int:
     if os.environ.get("VHS_PATH"):
         wanted += ["imageio-ffmpeg", "opencv-python-headless"]  # what VideoHelperSuite asks for, without a display
     install = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", *wanted]
-    environment = clean_env(COMFYUI_PATH=str(comfyui.folder))
+    # Two processes that each take every core wait for one another: they share the cores. A quarter less time in all.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // TEST_PROCESSES))
+    environment = clean_env(COMFYUI_PATH=str(comfyui.folder), OMP_NUM_THREADS=threads)
+    # a file's tests share servers; files keep the order that tests/conftest.py gives them
+    spread = ["-n", str(TEST_PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
     jobs: dict[str, list[str]] = {
         "test packages": install,
         "ruff check": [python, "-m", "ruff", "check", "."],
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "basedpyright": [python, "-m", "basedpyright", "--pythonpath", python, "--level", "error"],
-        "pytest": [python, "-m", "pytest", *pytest_arguments],
+        "pytest": [python, "-m", "pytest", *spread, *pytest_arguments],
     }
     outcome = []
     for name, command in jobs.items():
@@ -255,7 +260,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     parse_serve.add_argument("--port", type=int, help="8188 or the next best by default")
     parse_serve.add_argument("--no-browser", action="store_true", help="do not open the browser")
-    commands.add_parser("test", help="run the linters and all tests", epilog="Further arguments go to pytest.")
+    commands.add_parser(
+        "test", help="run the linters and all tests", epilog="Further arguments go to pytest (say, -n 0 --pdb)."
+    )
     if list(arguments[:1]) == ["test"] and not {"-h", "--help"} & set(arguments):
         asked, rest = parser.parse_args(["test"]), list(arguments[1:])  # pytest's own, untouched
     else:
