@@ -141,6 +141,10 @@ class Client:
         """What the server knows of a node type; empty where it does not know it."""
         return self.get(f"/object_info/{urllib.parse.quote(node)}").get(node, {})
 
+    def unknown_nodes(self, prompt: Mapping[str, Any]) -> list[str]:
+        """The node types of a workflow of the API format that the server does not know."""
+        return [name for name in sorted({node["class_type"] for node in prompt.values()}) if not self.object_info(name)]
+
     def upload(self, path: Path) -> str:
         """Puts a file into the server's input folder. Returns its name there: another file of that name stays."""
         boundary = uuid.uuid4().hex

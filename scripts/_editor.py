@@ -30,6 +30,14 @@ SETTINGS = {
 }
 """What a test or a picture needs of the editor; see `prepare_settings`."""
 
+ON_PAGE = """point => {
+    const {canvas, ds} = window.app.canvas
+    const [x, y] = ds.convertOffsetToCanvas(point)
+    const {left, top} = canvas.getBoundingClientRect()
+    return [left + x, top + y]
+}"""
+"""JavaScript: where on the page a point of the graph is."""
+
 
 class NoBrowser(Exception):
     """There is no browser to drive; the text says what is missing."""
@@ -142,27 +150,23 @@ class Editor:
                 break
         field.fill(text)
 
-    def drop_link(self, node_type: str, output: int = 0) -> None:
-        """Drags a link from an output of the first node of that type, and lets it go over the empty canvas."""
-        x, y = self.page.evaluate(
-            """([type, output]) => {
-                const node = window.app.rootGraph.nodes.find(node => node.type === type)
-                const {canvas, ds} = window.app.canvas
-                const [x, y] = ds.convertOffsetToCanvas(node.getConnectionPos(false, output))
-                const {left, top} = canvas.getBoundingClientRect()
-                return [left + x, top + y]
-            }""",
-            [node_type, output],
-        )
+    def drop_link(self, node_type: str) -> None:
+        """Drags a link from the first output of the first node of that type, and lets it go over the empty canvas."""
+        x, y = self._place(node_type, "node.getConnectionPos(false, 0)")
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         self.page.mouse.move(x + 60, y + 150, steps=8)
         self.page.mouse.move(800, 750, steps=8)
         self.page.mouse.up()
 
-    def put_down(self) -> None:
-        """Clicks, because a node that was chosen in the search hangs on the pointer until then."""
-        self.page.wait_for_timeout(300)
+    def choose(self, title: str) -> None:
+        """Adds the node of that title, the first hit of the search that is open."""
+        count = len(self.types())
+        # the first, by its name; the preview beside the list has it, too
+        self.page.get_by_text(title, exact=True).first.wait_for()
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_function("count => window.app.rootGraph.nodes.length === count", arg=count + 1)
+        self.page.wait_for_timeout(300)  # the node hangs on the pointer until a click
         self.page.mouse.move(700, 400)
         self.page.wait_for_timeout(100)
         self.page.mouse.click(700, 400)
@@ -196,17 +200,7 @@ class Editor:
         """Clicks on the title of the first node of that type, and on the button for help; returns the page."""
         button = self.page.get_by_test_id("info-button")
         for _ in range(20):  # the view may still be moving to show the workflow
-            place = self.page.evaluate(
-                """type => {
-                    const {canvas, ds} = window.app.canvas
-                    const node = window.app.rootGraph.nodes.find(node => node.type === type)
-                    const [x, y] = ds.convertOffsetToCanvas([node.pos[0] + 80, node.pos[1] - 15])
-                    const {left, top} = canvas.getBoundingClientRect()
-                    return [left + x, top + y]
-                }""",
-                node_type,
-            )
-            self.page.mouse.click(*place)
+            self.page.mouse.click(*self._place(node_type, "[node.pos[0] + 80, node.pos[1] - 15]"))
             self.page.wait_for_timeout(500)
             if button.is_visible():
                 break
@@ -244,16 +238,22 @@ class Editor:
         """The types of the nodes on the canvas."""
         return self.page.evaluate("() => window.app.rootGraph.nodes.map(node => node.type)")
 
+    def _place(self, node_type: str, point: str) -> tuple[float, float]:
+        """Where on the page a point of the graph is: JavaScript about `node`, the first node of that type."""
+        x, y = self.page.evaluate(
+            f"""type => {{
+                const node = window.app.rootGraph.nodes.find(node => node.type === type)
+                return ({ON_PAGE})({point})
+            }}""",
+            node_type,
+        )
+        return x, y
+
     def place_of_nodes(self, margin: int = 12) -> FloatRect:
         """The part of the page that all nodes take."""
         left, top, right, bottom = self.page.evaluate(
-            """() => {
-                const {canvas, ds} = window.app.canvas
-                const corner = canvas.getBoundingClientRect()
-                const place = point => {
-                    const [x, y] = ds.convertOffsetToCanvas(point)
-                    return [corner.left + x, corner.top + y]
-                }
+            f"() => {{ const place = {ON_PAGE}"
+            """
                 const nodes = window.app.rootGraph.nodes.map(node => [...node.pos, ...node.size])
                 const [left, top] = place([Math.min(...nodes.map(n => n[0])), Math.min(...nodes.map(n => n[1] - 30))])
                 const [right, bottom] = place(

@@ -265,9 +265,8 @@ def pack_of(server: LocalServer, node_type: str) -> dict[str, str]:
 def make_workflow(editor: Editor, server: LocalServer, name: str) -> Workflow:
     """The editor's workflow for workflows/api/NAME.json."""
     prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
-    for node_type in sorted({node["class_type"] for node in prompt.values()}):
-        if not server.object_info(node_type):  # the editor would wait for somebody to close a dialog
-            sys.exit(f"{name} needs {node_type}, which is not here: set VHS_PATH to VideoHelperSuite's folder.")
+    if unknown := server.unknown_nodes(prompt):  # the editor would wait for somebody to close a dialog
+        sys.exit(f"{name} needs {unknown[0]}, which is not here: set VHS_PATH to VideoHelperSuite's folder.")
     editor.open()
     editor.load_prompt(prompt, name)
     editor.page.wait_for_load_state("networkidle")  # pictures, by which nodes grow

@@ -32,11 +32,7 @@ def test_every_node_is_found_and_added(editor: Editor) -> None:
     assert nodes
     for node_type, title in nodes.items():
         editor.search(title)
-        # the first hit, by its name; the preview beside the list has it, too
-        editor.page.get_by_text(title, exact=True).first.wait_for()
-        editor.page.keyboard.press("Enter")
-        editor.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
-        editor.put_down()
+        editor.choose(title)
         assert editor.types() == [node_type]
 
 
@@ -61,10 +57,7 @@ def test_a_link_let_go_over_the_canvas_leads_to_it(editor: Editor) -> None:
     editor.drop_link("EmptyImage")
     editor.page.get_by_text("Search", exact=True).last.click()
     editor.page.locator("[role=dialog] input:focus").fill("AMT Frame Interpolation")
-    editor.page.get_by_text("AMT Frame Interpolation", exact=True).first.wait_for()
-    editor.page.keyboard.press("Enter")
-    editor.page.wait_for_function("() => window.app.rootGraph.nodes.length === 3")
-    editor.put_down()
+    editor.choose("AMT Frame Interpolation")
     (added,) = (node for node in editor.prompt().values() if node["class_type"] == "AMTInterpolate")
     assert added["inputs"]["images"] == ["1", 0]
 
@@ -183,10 +176,7 @@ def test_amt_vfi_is_replaced(editor: Editor, picture: Callable[..., None]) -> No
 def test_blueprint(editor: Editor, picture: Callable[..., None]) -> None:
     """The node library's blueprint: one node, images in, a saved video out."""
     editor.search("keyframes to video")
-    editor.page.get_by_text("AMT Keyframes to Video", exact=True).first.wait_for()
-    editor.page.keyboard.press("Enter")
-    editor.page.wait_for_function("() => window.app.rootGraph.nodes.length > 0")
-    editor.put_down()
+    editor.choose("AMT Keyframes to Video")
     editor.page.evaluate(
         """value => {
             const graph = window.app.rootGraph
