@@ -32,8 +32,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from _comfyui_server import Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
-from _comfyui_setup import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
+from setup.install import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
+from setup.server import Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
 
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
@@ -115,7 +115,7 @@ def show(server: Client, file: OutputFile) -> None:
     sheet = path.with_name(f"{path.stem.rstrip('_')}-frames.png")
     python = server.comfyui.python if isinstance(server, LocalServer) else _python_for_sheets()
     done = subprocess.run(
-        [python, ROOT / "scripts" / "contact_sheet.py", path, sheet],
+        [python, ROOT / "scripts" / "documents" / "contact_sheet.py", path, sheet],
         capture_output=True,
         text=True,
         env=clean_env(),

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
-from _comfyui_server import LocalServer, lay_base
-from _comfyui_setup import ROOT, ComfyUI, find_or_made
+from setup.install import ROOT, ComfyUI, find_or_made
+from setup.server import LocalServer, lay_base
 
 PACK_FOLDER = "amt-frame-interpolation"
 VHS_FOLDER = "ComfyUI-VideoHelperSuite"

@@ -11,7 +11,7 @@ from typing import cast
 
 import comfyui as script
 import pytest
-from _comfyui_server import Client
+from setup.server import Client
 
 EDITOR_WORKFLOW = {"nodes": [{"id": 1, "type": "SaveVideo"}], "links": [], "version": 0.4}
 

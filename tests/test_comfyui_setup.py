@@ -11,9 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-import _comfyui_setup as setup
 import pytest
-from _comfyui_setup import ComfyUI, Maker, SetupError, Step, carry_out, explain, find, lock, unpack, wanted
+import setup.install as setup
+from setup.install import ComfyUI, Maker, SetupError, Step, carry_out, explain, find, lock, unpack, wanted
 
 SCRIPTS = setup.ROOT / "scripts"
 
@@ -230,7 +230,7 @@ def test_two_set_ups_at_once(tmp_path: Path) -> None:
 
 def test_a_set_up_that_died_holds_no_lock(tmp_path: Path) -> None:
     code = (
-        f"import sys, os; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom pathlib import Path\nimport _comfyui_setup as s\n"
+        f"import sys, os; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom pathlib import Path\nimport setup.install as s\n"
     )
     code += f"with s.lock(Path({str(tmp_path / 'lock')!r}), print): os._exit(3)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
@@ -241,7 +241,7 @@ def test_a_set_up_that_died_holds_no_lock(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="a lock is not inherited there")
 def test_a_command_that_outlives_its_set_up_keeps_the_lock(tmp_path: Path) -> None:
     """Killed, a set-up leaves its pip behind: a second one beside it would write to the same environment."""
-    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom pathlib import Path\nimport _comfyui_setup as s\n"
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom pathlib import Path\nimport setup.install as s\n"
     sleeper = f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(2)"
     code += f"with s.lock(Path({str(tmp_path / 'lock')!r}), print) as held:\n"
     code += f"    s.run([sys.executable, '-c', {sleeper!r}], Path({str(tmp_path / 'log')!r}), held)"

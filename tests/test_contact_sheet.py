@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import av
-import contact_sheet
 import numpy as np
 import pytest
+from documents import contact_sheet
 from PIL import Image
 
 

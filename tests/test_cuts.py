@@ -12,14 +12,14 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.cuts import CutDetector, small_picture
 from amt_frame_interpolation.amt.sources import Gap, moving
-from clips import TRAINING, VALIDATION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
+from training.clips import TRAINING, VALIDATION
 
 CLIPS = Path(os.environ.get("AMT_CLIPS", _pack.ROOT / "runs" / "clips")) / VALIDATION[0]
-"""As scripts/clips.py decodes them."""
+"""As scripts/training decodes them."""
 
 CUTS = {
     "api_flux3_max_i2v-1": [9, 29],
@@ -64,7 +64,7 @@ def cuts(frames: list[Tensor] | Iterator[Tensor] | Tensor) -> list[int]:
 def compare(folder: Path, there: dict[str, list[int]]) -> tuple[int, list[tuple[str, int]], list[tuple[str, int]]]:
     """How many gaps the folder's clips have, and the cuts that were missed, and those that are none."""
     if not folder.is_dir():
-        pytest.skip(f"no clips in {folder}: scripts/evaluate.py and scripts/train.py get them, or set AMT_CLIPS")
+        pytest.skip(f"no clips in {folder}: scripts/evaluation and scripts/training get them, or set AMT_CLIPS")
     gaps, missed, false = 0, [], []
     for path in sorted(folder.glob("*.npy")):
         frames = torch.from_numpy(np.load(path))

@@ -1,4 +1,4 @@
-"""scripts/evaluate.py and its parts: the metrics, the methods it compares with, the list, and what it writes."""
+"""scripts/evaluation and its parts: the metrics, the methods it compares with, the list, and what it writes."""
 
 # ruff: noqa: E402  (nothing of the evaluation can be imported without OpenCV)
 import json
@@ -12,15 +12,14 @@ import torch
 cv2 = pytest.importorskip("cv2", reason="the evaluation needs OpenCV: pip install opencv-python-headless")
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image")
 
-import clips as media
-import evaluate
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.amt.padding import Padding
-from clips import Clip, Window
-from evaluation import checks, metrics, report
+from evaluation import checks, evaluate, metrics, report
 from evaluation.methods import Blend, FlowWarp, Minterpolate, Pairwise, displacement
 from PIL import Image
 from safetensors.torch import save_file
+from training import clips as media
+from training.clips import Clip, Window
 
 
 def panning(frames: int, step: float, *, height: int = 128, width: int = 160) -> np.ndarray:

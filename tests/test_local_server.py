@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _comfyui_server import Client, LocalServer, ServerError
-from _comfyui_setup import ROOT, ComfyUI
+from setup.install import ROOT, ComfyUI
+from setup.server import Client, LocalServer, ServerError
 
 MAIN = """
 import http.server, subprocess, sys, time
@@ -77,7 +77,7 @@ def test_no_server_outlives_a_process_that_is_killed(stand_in: ComfyUI, tmp_path
     log = tmp_path / "log"
     code = (
         f"import sys, time; sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        "from pathlib import Path\nfrom _comfyui_server import LocalServer\nfrom _comfyui_setup import ComfyUI\n"
+        "from pathlib import Path\nfrom setup.server import LocalServer\nfrom setup.install import ComfyUI\n"
         f"comfyui = ComfyUI(Path({str(tmp_path)!r}), Path(sys.executable), 'cpu')\n"
         f"server = LocalServer(comfyui, log=Path({str(log)!r}))\n"
         "print(server.process.pid, server.url, flush=True)\n"

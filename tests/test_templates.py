@@ -1,4 +1,4 @@
-"""What the template browser shows: a workflow and a thumbnail for each API workflow (made by make_templates.py)."""
+"""What the template browser shows: a workflow and a thumbnail for each API workflow (made by scripts/documents)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from _comfyui_setup import ROOT
 from PIL import Image
+from setup.install import ROOT
 
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))

@@ -1,4 +1,4 @@
-"""scripts/train.py on a synthetic clip: what it draws, what it minimises, and that it goes on where it stopped."""
+"""scripts/training on a synthetic clip: what it draws, what it minimises, and that it goes on where it stopped."""
 
 import math
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import train as training
 from amt_frame_interpolation.models.loading import load_checkpoint
-from clips import Clip
-from flow_guide import FlowGuide
-from losses import census, charbonnier
-from optimizer import MuonAndAdamW
 from safetensors import safe_open
 from safetensors.torch import load_file
-from triplets import even_triplets
+from training import train as training
+from training.clips import Clip
+from training.flow_guide import FlowGuide
+from training.losses import census, charbonnier
+from training.optimizer import MuonAndAdamW
+from training.triplets import even_triplets
 
 
 @pytest.fixture(autouse=True)

@@ -1,1 +1,1 @@
-"""The parts of `scripts/evaluate.py`: what is compared, what is measured, and how it is told."""
+"""Judging weights (`python scripts/evaluation --help`): what is compared, what is measured, and how it is told."""

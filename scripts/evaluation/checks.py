@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from clips import Clip, Window
+from training.clips import Clip, Window
 
 from .methods import Method, Pairwise
 from .metrics import grid_prominence, psnr

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt.engine import Engine, Interpolator
 from amt_frame_interpolation.amt.padding import Padding
-from clips import Clip, Window, grey
-from optical_flow import dis_flow
 from torch import Tensor
+from training.clips import Clip, Window, grey
+from training.optical_flow import dis_flow
 
 CPU = torch.device("cpu")
 

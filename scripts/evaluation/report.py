@@ -31,7 +31,7 @@ def summary(results: dict[str, Any]) -> str:
     about = results["list"]
     return (
         _table(head, rows) + f"\n\nMeans over {triplets['count']} triplets (one frame hidden) and {gaps['count']} gaps "
-        f"(three hidden, found in two passes) of {about['clips']} clips; `scripts/validation.json`, version "
+        f"(three hidden, found in two passes) of {about['clips']} clips; `scripts/evaluation/validation.json`, version "
         f"{about['version']}. PSNR of changes compares each frame's difference to the next: flicker and judder."
     )
 

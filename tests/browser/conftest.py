@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from _comfyui_server import LocalServer
-from _comfyui_setup import HOME, ROOT, ComfyUI
-from _editor import Editor, NoBrowser, browser, prepare_settings
 from PIL import Image
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
+from setup.editor import Editor, NoBrowser, browser, prepare_settings
+from setup.install import HOME, ROOT, ComfyUI
+from setup.server import LocalServer
 from tiny_video import video_bytes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ FRONTENDS = ("pinned", "newest")
 """The one that ComfyUI's requirements ask for, and the newest on the package registry."""
 NODES = ("classic", "vue")
 SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots"
-"""Ignored by git. scripts/take_pictures.py takes the README's pictures from here."""
+"""Ignored by git. scripts/documents takes the README's pictures from here."""
 
 
 def _missing(reason: str) -> NoReturn:

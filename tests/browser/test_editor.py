@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _comfyui_server import LocalServer
-from _comfyui_setup import ROOT
-from _editor import Editor
 from servers import PACK_FOLDER
+from setup.editor import Editor
+from setup.install import ROOT
+from setup.server import LocalServer
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed here").expect
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from _comfyui_setup import ROOT
-from _editor import Editor
 from servers import PACK_FOLDER
+from setup.editor import Editor
+from setup.install import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 SENDS = ("AMTFalInterpolate", "AMTFalInterpolateVideo")

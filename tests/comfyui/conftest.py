@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from _comfyui_server import LocalServer
 from fal_stand_in import StandIn, stand_in
 from servers import ServerStarter
+from setup.server import LocalServer
 from tiny_video import video_bytes
 
 FAL_KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"

@@ -15,9 +15,9 @@ import aiohttp
 import av
 import numpy as np
 import pytest
-from _comfyui_server import Failed, Interrupted, LocalServer
 from fal_stand_in import TOKEN, Request, StandIn, default_script
 from PIL import Image
+from setup.server import Failed, Interrupted, LocalServer
 from tiny_video import video_bytes
 
 KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"

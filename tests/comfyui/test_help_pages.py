@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from _comfyui_setup import ROOT
+from setup.install import ROOT
 
 DOCS = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh", "ja")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _comfyui_server import Failed, Interrupted, LocalServer, Refused
 from loopback import serve
 from PIL import Image
+from setup.server import Failed, Interrupted, LocalServer, Refused
 
 
 def picture(red: int, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:

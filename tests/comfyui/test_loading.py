@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from _comfyui_server import LocalServer
-from _comfyui_setup import ROOT
+from setup.install import ROOT
+from setup.server import LocalServer
 
 NODE_IDS = [
     "AMTFalInterpolate",

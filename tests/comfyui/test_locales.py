@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from _comfyui_setup import ROOT
+from setup.install import ROOT
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ("zh", "zh-TW", "ja", "ko", "fr", "es", "ru", "pt-BR")

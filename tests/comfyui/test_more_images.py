@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
-from _comfyui_server import Failed, LocalServer
+from setup.server import Failed, LocalServer
 
 
 def keyframes(*sizes: int) -> dict[str, dict]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from _comfyui_server import LocalServer
 from amt_frame_interpolation.amt.network import AMT, S
 from golden import golden_state_dict
 from safetensors.torch import save_file
+from setup.server import LocalServer
 
 NUMBER = r"[\d.]+"
 

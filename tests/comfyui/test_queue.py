@@ -6,8 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from _comfyui_server import Client, Failed, LocalServer, Refused, ServerError, free_port
 from PIL import Image
+from setup.server import Client, Failed, LocalServer, Refused, ServerError, free_port
 
 PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 8, "batch_size": 2, "color": 255}}
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import av
 import pytest
-from _comfyui_server import LocalServer
-from _comfyui_setup import ROOT
 from fal_stand_in import StandIn
 from loopback import serve
+from setup.install import ROOT
+from setup.server import LocalServer
 
 TEXT = (ROOT / "docs" / "remote.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

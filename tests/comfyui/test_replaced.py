@@ -8,12 +8,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from _comfyui_server import Failed, LocalServer, Refused
 from amt_frame_interpolation.amt.network import AMT, S
 from golden import golden_state_dict
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from setup.server import Failed, LocalServer, Refused
 
 
 @pytest.fixture(scope="module")

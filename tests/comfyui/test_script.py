@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from _comfyui_server import Client, LocalServer, ServerError, free_port
-from _comfyui_setup import ROOT, ComfyUI
 from PIL import Image
+from setup.install import ROOT, ComfyUI
+from setup.server import Client, LocalServer, ServerError, free_port
 
 TWO_PICTURES = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "amt_demo_a.png"}},

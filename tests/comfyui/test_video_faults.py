@@ -16,9 +16,9 @@ import av
 import numbered
 import pytest
 import torch
-from _comfyui_server import Failed, Interrupted, LocalServer, lay_base
-from _comfyui_setup import ROOT, ComfyUI
 from amt_frame_interpolation.video.encode import VideoWriter
+from setup.install import ROOT, ComfyUI
+from setup.server import Failed, Interrupted, LocalServer, lay_base
 
 LONG = 1200
 """Frames of a clip that takes a while."""

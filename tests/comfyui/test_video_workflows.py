@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from _comfyui_server import LocalServer, OutputFile
-from _comfyui_setup import ROOT
 from amt_frame_interpolation.video.audio import Track, tracks_of
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
+from setup.install import ROOT
+from setup.server import LocalServer, OutputFile
 
 CLIP = ROOT / "media" / "amt_demo_clip.mp4"
 """24 frames, 12 a second, with 2 seconds of sound."""

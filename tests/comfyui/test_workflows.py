@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from _comfyui_server import Failed, LocalServer, Refused
-from _comfyui_setup import ROOT
 from PIL import Image
+from setup.install import ROOT
+from setup.server import Failed, LocalServer, Refused
 
 API = ROOT / "workflows" / "api"
 EXPECTED = {

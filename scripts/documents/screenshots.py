@@ -1,7 +1,7 @@
 """Takes the pictures of the editor in README.md from what the tests in a browser saw: docs/pictures/editor_*.jpg.
 
   python3 scripts/comfyui.py test tests/browser -k newest-vue
-  python scripts/take_pictures.py
+  python scripts/documents screenshots
 
 Needs Pillow, and the folder .ci/artifacts/screenshots that these tests fill.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots" / "newest-vue"
 PICTURES = {"graph": "editor_two_images.jpg"}
 """Screenshot to picture."""

@@ -1,6 +1,6 @@
 """Makes the subgraph blueprint that the editor lists with its own: subgraphs/AMT Keyframes to Video.json.
 
-  python scripts/make_blueprint.py
+  python scripts/documents blueprint
 
 The nodes are loaded into the real editor, turned into a subgraph there, and saved as the editor saves it. Needs what
 the browser tests need; run it with ComfyUI's Python.
@@ -14,10 +14,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from _comfyui_server import LocalServer, lay_base
-from _comfyui_setup import ROOT, find_or_make
-from _editor import Editor, browser, prepare_settings
-from make_templates import PACK_FOLDER, lay_out, pack_of
+from setup.editor import Editor, browser, prepare_settings
+from setup.install import ROOT, find_or_make
+from setup.server import LocalServer, lay_base
+
+from documents.templates import PACK_FOLDER, lay_out, pack_of
 
 TARGET = ROOT / "subgraphs" / "AMT Keyframes to Video.json"
 DESCRIPTION = "Makes a smooth video from keyframes, or from any image batch, and saves it."

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from _comfyui_setup import ComfyUI, clean_env
+from setup.install import ComfyUI, clean_env
 
 Prompt = Mapping[str, Any]
 """A workflow in API format: {node id: {"class_type": ..., "inputs": {...}}}."""

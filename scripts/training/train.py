@@ -1,7 +1,7 @@
 """Trains AMT-S from scratch on clips of generated video. Run it again to go on from where it stopped (Ctrl-C saves).
 
-    python scripts/train.py --samples 400000
-    python scripts/train.py --samples 400000 --initial models/amt-s-open.safetensors    more hours for those weights
+    python scripts/training --samples 400000
+    python scripts/training --samples 400000 --initial models/amt-s-open.safetensors    more hours for those weights
 
 The same command uses a GPU where there is one. The learning rate stays at its peak and falls along a cosine over
 the last fifth of the samples (--fall); the state from before the fall is kept, and with a larger --samples the training
@@ -26,17 +26,18 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.amt.correlation import CorrelationVolume
-from clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_windows
 from evaluation.metrics import psnr
-from flow_guide import FlowGuide
-from losses import census, charbonnier
-from optimizer import MuonAndAdamW
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from triplets import Triplets, even_triplets
 
-VALIDATION_LIST = _pack.ROOT / "scripts" / "validation.json"
+from training.clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_windows
+from training.flow_guide import FlowGuide
+from training.losses import census, charbonnier
+from training.optimizer import MuonAndAdamW
+from training.triplets import Triplets, even_triplets
+
+VALIDATION_LIST = _pack.ROOT / "scripts" / "evaluation" / "validation.json"
 WEIGHTS = "amt-s-open.safetensors"
 
 PEAK_RATE = 4e-4

@@ -1,6 +1,6 @@
 """Makes the templates of ComfyUI's template browser out of the API workflows: workflows/NAME.json and NAME.jpg.
 
-  python scripts/make_templates.py [NAME ...]
+  python scripts/documents templates [NAME ...]
 
 Each workflow of workflows/api (or those named) is loaded into the real editor, laid out left to right, given a note and
 the properties by which ComfyUI finds missing node packs, and saved as the editor saves it. Then it is run, and its
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from _comfyui_server import LocalServer, lay_base
-from _comfyui_setup import ROOT, find_or_make
-from _editor import Editor, browser, prepare_settings
 from PIL import Image, ImageDraw, ImageFont
+from setup.editor import Editor, browser, prepare_settings
+from setup.install import ROOT, find_or_make
+from setup.server import LocalServer, lay_base
 
 WORKFLOWS = ROOT / "workflows"
 API = WORKFLOWS / "api"

@@ -1,7 +1,7 @@
 """Times AMT on this machine, beside the correlation volume and ComfyUI core's RIFE 4.26 and FILM.
 
-    python scripts/benchmark.py                  AMT-S at 480p and 720p: some minutes on a CPU
-    python scripts/benchmark.py --write-docs     everything, into docs/performance.md and the README
+    python scripts/benchmark speed                  AMT-S at 480p and 720p: some minutes on a CPU
+    python scripts/benchmark speed --write-docs     everything, into docs/performance.md and the README
 
 Every network runs in a process of its own, AMT-S with its bundled weights, others with random ones; those of one size
 take turns, pair by pair, so that all see the same machine, and medians are compared. The first pair of each is not
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import _pack
 import torch
-from _comfyui_setup import ComfyUI, SetupError, find_or_made
+from setup.install import ComfyUI, SetupError, find_or_made
 
 SIZES = {"256p": (256, 448), "480p": (480, 848), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840)}
 ENGINE_SIZE = "256p"
@@ -75,9 +75,9 @@ class Worker:
                 self.result.trouble = "not measured: no ComfyUI"
                 return
             python, env["PYTHONPATH"] = str(comfyui.python), str(comfyui.folder)
-        script = Path(__file__).with_name("_benchmark_worker.py")
         self._process = subprocess.Popen(
-            [python, str(script), json.dumps(asdict(case))],
+            [python, "-m", "benchmark.worker", json.dumps(asdict(case))],
+            cwd=_pack.ROOT / "scripts",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

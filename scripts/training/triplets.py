@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from clips import Clip, grey, in_the_middle
-from optical_flow import time_between
+
+from training.clips import Clip, grey, in_the_middle
+from training.optical_flow import time_between
 
 Triplets = Mapping[str, Mapping[int, Sequence[int]]]
 """By clip, and by how far apart the frames are: the first frames."""

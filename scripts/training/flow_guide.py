@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from amt_frame_interpolation.amt.network import AMT
 from amt_frame_interpolation.amt.sampling import resize_flow, warp
-from optical_flow import dis_flow
 from torch import Tensor
 from torch.nn import functional
+
+from training.optical_flow import dis_flow
 
 MISMATCH = 8 / 255
 """Where the warped neighbours differ by so much from the middle frame, the optical flow is trusted by 1/e."""

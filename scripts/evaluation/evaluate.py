@@ -1,8 +1,8 @@
 """Compares checkpoints with linear blending, optical-flow warping and ffmpeg's minterpolate on the validation list.
 
-    python scripts/evaluate.py                                    the bundled weights
-    python scripts/evaluate.py --weights mine=a.safetensors other=b.pth
-    python scripts/evaluate.py --state runs/train/state.pt --write-docs
+    python scripts/evaluation                                    the bundled weights
+    python scripts/evaluation --weights mine=a.safetensors other=b.pth
+    python scripts/evaluation --state runs/train/state.pt --write-docs
 
 The first checkpoint is the one that the checks are about. With --write-docs the figures, tables and pictures of the
 documentation are written: none of them is typed by hand. Needs the `train` extra of the pack.
@@ -28,14 +28,15 @@ import torch
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.models.digests import sha256
 from amt_frame_interpolation.models.loading import load_checkpoint
-from clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
+from safetensors import safe_open
+from training.clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
+
 from evaluation import report
 from evaluation.checks import Check, full_hd, identity, still_background
 from evaluation.methods import Blend, FlowWarp, Method, Minterpolate, Pairwise, displacement
 from evaluation.metrics import change_psnr, confidence, psnr, ssim
-from safetensors import safe_open
 
-LIST = _pack.ROOT / "scripts" / "validation.json"
+LIST = _pack.ROOT / "scripts" / "evaluation" / "validation.json"
 BUNDLED = _pack.ROOT / "models" / "amt-s-open.safetensors"
 CARD = BUNDLED.with_suffix(".md")
 README = _pack.ROOT / "README.md"
@@ -241,7 +242,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.write_docs and "samples" not in identify(arguments.weights[0][1]):
-        parser.error(f"{arguments.weights[0][1]} has no record of its training in it: export it with scripts/train.py")
+        parser.error(f"{arguments.weights[0][1]} has no record of its training in it: export it with scripts/training")
     results, triplets, clips, methods = evaluate(arguments)
     print("\n\n".join((report.summary(results), report.details(results), report.checks(results))))
     if arguments.json:

@@ -1,6 +1,6 @@
-"""One network at one size: makes a pair's middle frame whenever it is told to, for scripts/benchmark.py.
+"""One network at one size: makes a pair's middle frame whenever it is told to, for `speed`.
 
-    python scripts/_benchmark_worker.py '{"network": "AMT-S", "size": [720, 1280], "precision": "fp32", ...}'
+    python -m benchmark.worker '{"network": "AMT-S", "size": [720, 1280], "precision": "fp32", ...}'
 
 Says "ready" and answers lines: "pair" with the seconds that a pair took; "engine N" with what share of the network's
 time the engine adds to it, for a batch of N frames from two; "peak" with the bytes of memory held at most: the

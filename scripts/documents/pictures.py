@@ -1,6 +1,6 @@
 """Makes the pictures of the help pages (web/docs/images) from the demo pictures and the bundled weights.
 
-  python scripts/make_pictures.py
+  python scripts/documents pictures
 
 Needs torch and Pillow, and no ComfyUI.
 """

@@ -2,7 +2,7 @@
 
 Training and validation use different packages. No other media is used for training, validation or choosing anything.
 
-    python scripts/clips.py LIST.json FOLDER    chooses the validation list; clips are downloaded and decoded to FOLDER
+    python -m training.clips LIST.json FOLDER    (in scripts/) chooses the validation list; clips are decoded to FOLDER
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from optical_flow import time_between
 from PIL import Image, ImageSequence
+
+from training.optical_flow import time_between
 
 TRAINING = ("comfyui-workflow-templates-media-api==0.3.84", "comfyui-workflow-templates-media-assets-01==0.1.48")
 VALIDATION = ("comfyui-workflow-templates-media-assets-02==0.1.24",)

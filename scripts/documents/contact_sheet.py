@@ -1,4 +1,4 @@
-"""A video's frames on one picture: `python scripts/contact_sheet.py VIDEO SHEET.png`. Needs PyAV and Pillow.
+"""A video's frames on one picture: `python scripts/documents/contact_sheet.py VIDEO SHEET.png`. Needs PyAV and Pillow.
 
 Prints one line that describes the video.
 """

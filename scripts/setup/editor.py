@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from _comfyui_server import Client
     from playwright.sync_api import Browser, FloatRect, Locator, Page, Response
+
+    from setup.server import Client
 
 T = TypeVar("T")
 

@@ -1,0 +1,6 @@
+"""What the pack costs on this machine.
+
+python scripts/benchmark speed          networks beside ComfyUI core's; --write-docs writes the documentation's tables
+python scripts/benchmark video memory   peak memory of a short and of a long video
+python scripts/benchmark video busy     how much of a video's time the network works
+"""

@@ -1,0 +1,7 @@
+"""What is made by command and kept in the repository.
+
+python scripts/documents templates [NAME ...]   workflows/*.json with their thumbnails, from workflows/api
+python scripts/documents blueprint              the subgraph in subgraphs
+python scripts/documents pictures               the pictures of the help pages
+python scripts/documents screenshots            the README's pictures of the editor
+"""

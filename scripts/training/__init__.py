@@ -1,0 +1,1 @@
+"""Training AMT on clips of video models: `python scripts/training --help`."""
