@@ -1,4 +1,8 @@
-"""The pack's nodes, one file per family; each file ends in its list `NODES`."""
+"""The pack's nodes: a file for each node or family of nodes, which ends in its list `NODES`.
+
+No node file imports another, so that one that cannot be imported costs its own nodes alone. What several need is in
+the other files of this folder.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from comfy_api.latest import ComfyExtension, io
 from .example_images import place_examples
 
 FAMILIES = (
-    "loader",
+    "load_model",
     "interpolate",
     "images_to_video",
     "interpolate_video",
-    "show_motion",
+    "optical_flow",
     "load_frames",
     "fal",
-    "replaced",
+    "amt_vfi",
 )
 
 
@@ -28,7 +32,7 @@ class AMTExtension(ComfyExtension):
         folder_paths.add_model_folder_path("amt", os.path.join(folder_paths.models_dir, "amt"))
         place_examples()
         try:
-            from .replaced import register_replacements
+            from .amt_vfi import register_replacements
 
             await register_replacements()
         except Exception:  # as with the nodes: without it, the rest works

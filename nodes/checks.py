@@ -1,16 +1,13 @@
-"""Refuses at the boundary what the nodes cannot work with."""
+"""Images as the nodes take them, and the memory for what becomes of them. What cannot be used is refused here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import cast
 
 import comfy.model_management as mm
 import torch
 from torch import Tensor
-
-from ..amt.timeline import MOST_PASSES, exact_rate
 
 
 def check_images(images: object, name: str = "images") -> Tensor:
@@ -35,7 +32,7 @@ def check_images(images: object, name: str = "images") -> Tensor:
             f"{name}: expected 3 (RGB) or 4 (RGBA) channels, got {images.shape[3]}. "
             "Bring the images to RGB first, masks with Convert Mask to Image."
         )
-    for index, frame in enumerate(images):  # one by one: a flag for every value of a long clip would be gigabytes
+    for index, frame in enumerate(images):  # a flag for every value of a long clip would be gigabytes
         if not bool(frame.isfinite().all()):
             raise ValueError(
                 f"{name}: frame {index} has pixels that are NaN or infinite. The node that made it failed; "
@@ -48,7 +45,7 @@ def join_images(images: object, more: Mapping[str, object] | None, *, alpha: boo
     """`images` and those of `more_images`, one after the other; without alpha unless that is wanted.
 
     Raises:
-        ValueError: they are not of one size, which is for the user to change, not for us.
+        ValueError: they are not of one size.
     """
     named = {"images": images}
     in_order = sorted((more or {}).items(), key=lambda item: (len(item[0]), item[0]))  # images10 is behind images9
@@ -61,32 +58,14 @@ def join_images(images: object, more: Mapping[str, object] | None, *, alpha: boo
         sizes = ", ".join(f"{name} {b.shape[2]} x {b.shape[1]}{kinds[b.shape[3]]}" for name, b in batches.items())
         raise ValueError(
             f"images: expected frames of one size, got {sizes}. "
-            "Resize or crop them first; it is not done here, because it would not show."
+            "Resize or crop them first. This node does not, because you might not notice that a frame was stretched."
         )
     return torch.cat(list(batches.values())) if len(batches) > 1 else batches["images"]
-
-
-def check_passes(passes: int) -> int:
-    """Raises ValueError: a linked value is not checked by ComfyUI."""
-    if not isinstance(passes, int) or not 0 <= passes <= MOST_PASSES:
-        raise ValueError(
-            f"recursive_interpolation_passes: expected a whole number from 0 to {MOST_PASSES}, got {passes}. "
-            "Each pass doubles the frames: 4 makes 16 times as many."
-        )
-    return passes
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes."""
     return cast(int, mm.get_free_memory(device))
-
-
-def check_rate(name: str, fps: float) -> Fraction:
-    """Frames a second, exactly. Raises ValueError."""
-    try:
-        return exact_rate(fps)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def check_result_fits(images: Tensor, count: int, device: torch.device) -> None:

@@ -13,11 +13,21 @@ from ..amt.cuts import THRESHOLD
 from ..amt.timeline import multiples
 from ..video.encode import VideoWriter
 from ..video.threads import FRAMES_BEHIND, WriteBehind
-from .checks import check_passes, check_rate, join_images
-from .interp_model import InterpModel, open_engine
-from .interpolate import ONE_FRAME, SEARCH_ALIASES, passes_input
-from .look_inputs import check_look, cut_inputs, end_input, more_images_input
-from .progress import Progress, show_text
+from .checks import join_images
+from .inputs import (
+    SEARCH_ALIASES,
+    check_look,
+    check_passes,
+    check_rate,
+    cut_inputs,
+    end_input,
+    model_input,
+    more_images_input,
+    output_rate_input,
+    passes_input,
+)
+from .interp_model import open_engine
+from .progress import ONE_FRAME, Progress, show_text
 from .temporary import new_video
 
 
@@ -31,16 +41,9 @@ class AMTImagesToVideo(io.ComfyNode):
             description="Makes a smooth video from a few images, without holding all of its frames in memory.",
             search_aliases=[*SEARCH_ALIASES, "keyframes", "morph"],
             inputs=[
-                InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
+                model_input(),
                 io.Image.Input("images", tooltip="The keyframes, in order. Alpha is left out: the video has none."),
-                io.Float.Input(
-                    "output_fps",
-                    default=24,
-                    min=0.01,
-                    max=1000,
-                    step=0.01,
-                    tooltip="Frames a second of the video. 23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
-                ),
+                output_rate_input(24, "Frames a second of the video."),
                 passes_input(),
                 end_input("stop"),
                 *cut_inputs(detect=False),

@@ -1,4 +1,4 @@
-"""INTERP_MODEL: ComfyUI core's type for frame-interpolation models, in both directions.
+"""AMT models as ComfyUI core wants them, and core's models as this pack wants them; both are INTERP_MODEL.
 
 `AMTModel` gives an AMT network the methods that core's "Run Frame Interpolation Model" calls; `open_engine` runs
 AMT and core's RIFE and FILM alike in this pack's nodes.
@@ -13,7 +13,6 @@ from typing import Any
 import comfy.model_management as mm
 import comfy.model_patcher
 import torch
-from comfy_api.latest import io
 from torch import Tensor, nn
 
 from ..amt.compiling import Compilation
@@ -21,8 +20,6 @@ from ..amt.engine import Engine, Interpolator
 from ..amt.network import AMT
 from ..amt.padding import Padding
 from .checks import free_memory
-
-InterpModel = io.Custom("INTERP_MODEL")
 
 MOST_PAIRS = 8
 """More pairs at once were never faster."""

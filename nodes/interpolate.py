@@ -12,17 +12,23 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..amt.cuts import THRESHOLD
-from ..amt.timeline import MOST_PASSES, multiples
-from .checks import check_passes, check_rate, check_result_fits, join_images
-from .interp_model import InterpModel, open_engine
-from .look_inputs import check_look, cut_inputs, end_input, more_images_input
-from .meta_batch import MetaBatch, Seam
-from .progress import Progress, show_text
-
-SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
-"""What people type who look for frame interpolation."""
-
-ONE_FRAME = "One frame came, and one goes out: to make frames between, connect at least two images."
+from ..amt.timeline import multiples
+from .checks import check_result_fits, join_images
+from .inputs import (
+    SEARCH_ALIASES,
+    check_look,
+    check_passes,
+    check_rate,
+    conversion_rate_inputs,
+    cut_inputs,
+    end_input,
+    model_input,
+    more_images_input,
+    passes_input,
+)
+from .interp_model import open_engine
+from .meta_batch import BatchInClip, MetaBatch
+from .progress import ONE_FRAME, Progress, show_text
 
 
 class AMTInterpolate(io.ComfyNode):
@@ -35,32 +41,12 @@ class AMTInterpolate(io.ComfyNode):
             description="Makes frames between the frames of an image batch, for smoother motion or slow motion.",
             search_aliases=SEARCH_ALIASES,
             inputs=[
-                InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
+                model_input(),
                 io.Image.Input("images", tooltip="At least two frames, in order. RGBA keeps its alpha."),
                 passes_input(),
                 end_input("stop"),
                 *cut_inputs(detect=False),
-                io.Float.Input(
-                    "source_fps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    step=0.01,
-                    optional=True,
-                    advanced=True,
-                    tooltip="The frame rate of the images; for target_fps.",
-                ),
-                io.Float.Input(
-                    "target_fps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    step=0.01,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Above 0: frames at exactly this rate, in place of those that the passes give. "
-                    "23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
-                ),
+                *conversion_rate_inputs(),
                 MetaBatch.Input(
                     "meta_batch",
                     optional=True,
@@ -111,8 +97,8 @@ class AMTInterpolate(io.ComfyNode):
                     "connect it; or set target_fps to 0."
                 )
             step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
-        seam = Seam(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
-        positions = multiples(step, seam.seen + len(images), seam.end, seam.seen)
+        batch = BatchInClip(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
+        positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
         if meta_batch is None and positions == list(range(len(images))):
             text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
             return io.NodeOutput(images, multiplier, ui=show_text(text))
@@ -121,24 +107,12 @@ class AMTInterpolate(io.ComfyNode):
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
-        sources = replace(look, end=seam.end)(seam.joined(images), seam.beginning)
+        sources = replace(look, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
         for index, frame in enumerate(engine.fill(sources, positions)):
             result[index] = frame
             progress.frame(frame)
-        seam.keep(images)
+        batch.remember(images)
         return io.NodeOutput(result, multiplier, ui=progress.summary(interp_model))
-
-
-def passes_input(default: int = 4) -> io.Int.Input:
-    return io.Int.Input(
-        "recursive_interpolation_passes",
-        default=default,
-        min=0,
-        max=MOST_PASSES,
-        display_mode=io.NumberDisplay.slider,
-        tooltip="Each pass puts a frame into the middle of every gap: "
-        "1 makes twice as many frames, 2 makes 4 times as many, 4 makes 16 times as many.",
-    )
 
 
 NODES = [AMTInterpolate]

@@ -11,10 +11,18 @@ from ..amt.cuts import THRESHOLD
 from ..amt.timeline import Plan
 from ..video.decode import UnreadableVideo
 from ..video.pipeline import remake
-from .checks import check_passes, check_rate
-from .interp_model import InterpModel, open_engine
-from .interpolate import SEARCH_ALIASES, passes_input
-from .look_inputs import check_look, cut_inputs, end_input
+from .inputs import (
+    SEARCH_ALIASES,
+    check_look,
+    check_passes,
+    check_rate,
+    cut_inputs,
+    end_input,
+    model_input,
+    output_rate_input,
+    passes_input,
+)
+from .interp_model import open_engine
 from .progress import Progress
 from .temporary import new_video
 from .video_source import open_video
@@ -34,7 +42,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             "keeps its sound.",
             search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate", "60 fps", "loop"],
             inputs=[
-                InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model."),
+                model_input(),
                 io.Video.Input("video", tooltip="Trims are respected. Transparency is left out."),
                 passes_input(default=1),
                 io.Combo.Input(
@@ -45,14 +53,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                     "frames at exactly output_fps; the passes are not used. slow motion: the same frame rate, "
                     "2^passes times as long.",
                 ),
-                io.Float.Input(
-                    "output_fps",
-                    default=60,
-                    min=0.01,
-                    max=1000,
-                    step=0.01,
-                    tooltip="For target rate alone. 23.976, 29.97 and 59.94 are taken as 24000/1001 and so on.",
-                ),
+                output_rate_input(60, "For target rate alone."),
                 io.Combo.Input(
                     "slow_motion_sound",
                     options=list(SOUNDS),

@@ -18,8 +18,9 @@ from ..amt.timeline import End
 MetaBatch = io.Custom("VHS_BatchManager")
 
 
-class Seam:
-    """What a node needs of the frames before its own, and whether any follow. Without a manager: none and none.
+class BatchInClip:
+    """Where a batch lies in its clip: which frames came before, and whether any follow. Without a manager, the batch is
+    the whole clip.
 
     Raises:
         TypeError: that is no manager.
@@ -28,13 +29,13 @@ class Seam:
 
     def __init__(self, manager: Any, node_id: Any, prompt: Any, end: End) -> None:
         self._manager, self._node_id = manager, node_id
-        self.seen = 0
-        """How many of the clip's frames were there before."""
+        self.frames_before = 0
+        """How many of the clip's frames the earlier batches had."""
         self.end: End = end
-        """What follows the last frame of this part."""
-        self.beginning: Tensor | None = None
-        """The clip's first frame, where that was there before."""
-        self._last: Tensor | None = None
+        """What follows the last frame of this batch."""
+        self.first_frame: Tensor | None = None
+        """The clip's first frame, if an earlier batch had it."""
+        self._last_frame_before: Tensor | None = None
         if manager is None:
             return
         try:
@@ -52,15 +53,15 @@ class Seam:
                 raise ValueError(
                     "meta_batch: the last frame of the batch before is not known any more. Queue the workflow again."
                 )
-            _, self.seen, self.beginning, self._last = kept
+            _, self.frames_before, self.first_frame, self._last_frame_before = kept
 
-    def joined(self, images: Tensor) -> Iterable[Tensor]:
-        """The frames, with the one before them."""
-        return chain([] if self._last is None else [self._last], images)
+    def with_last_frame_before(self, images: Tensor) -> Iterable[Tensor]:
+        """The frames of this batch, behind the last one of the batch before."""
+        return chain([] if self._last_frame_before is None else [self._last_frame_before], images)
 
-    def keep(self, images: Tensor) -> None:
-        """For the next part; called when this one is done."""
+    def remember(self, images: Tensor) -> None:
+        """Keeps what the next batch needs. Call it when this batch is done: an interrupted run must change nothing."""
         if self._manager is not None:
-            beginning = images[0] if self.beginning is None else self.beginning
-            kept = (self._run, self.seen + len(images), beginning.clone(), images[-1].clone())
+            first = images[0] if self.first_frame is None else self.first_frame
+            kept = (self._run, self.frames_before + len(images), first.clone(), images[-1].clone())
             self._manager.inputs[self._node_id] = kept

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from .interp_model import describe
 
+ONE_FRAME = "One frame came, and one goes out: to make frames between, connect at least two images."
+
 PREVIEW_SIDE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
 

@@ -67,11 +67,22 @@ def test_a_pack_that_does_not_load_is_noticed(start_server, tmp_path: Path) -> N
     assert any("IMPORT FAILED" in line for line in complaints(server.log_text(), "broken-pack"))
 
 
+def test_no_node_file_imports_another() -> None:
+    files = {path.stem: path.read_text("utf-8") for path in (ROOT / "nodes").glob("*.py")}
+    families = {name for name, text in files.items() if re.search(r"^NODES\b", text, re.MULTILINE)}
+    assert {"interpolate", "interpolate_video", "load_model", "fal"} <= families
+    for name in families:
+        assert not families & set(re.findall(r"from \.(\w+) import", files[name])), name
+
+
 def test_a_broken_file_costs_its_own_nodes_alone(start_server, tmp_path: Path) -> None:
     pack = tmp_path / "amt-damaged"
     shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(".*", "tests", "runs", "*.safetensors"))
-    (pack / "nodes" / "load_frames.py").write_text("import a_package_that_is_not_there\n", "utf-8")
+    broken = {"interpolate": "AMTInterpolate", "load_frames": "AMTLoadFrames", "load_model": "AMTModelLoader"}
+    for file in broken:
+        (pack / "nodes" / f"{file}.py").write_text("import a_package_that_is_not_there\n", "utf-8")
     server = start_server({pack.name: pack})
-    assert server.object_info("AMTLoadFrames") == {}
-    assert server.object_info("AMTInterpolate")
-    assert "nodes/load_frames.py are missing" in server.log_text()
+    for node in NODE_IDS:
+        assert (server.object_info(node) == {}) == (node in broken.values()), node
+    for file in broken:
+        assert f"nodes/{file}.py are missing" in server.log_text()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
     """The pack's node modules, core's interpolation node, and ComfyUI's model management."""
     import comfy.model_management as mm
-    from amt_frame_interpolation.nodes import images_to_video, interp_model, interpolate, loader
+    from amt_frame_interpolation.nodes import images_to_video, interp_model, interpolate, load_model
     from comfy_extras import nodes_frame_interpolation as core
 
     def as_comfyui_runs_it(node: Any) -> Callable[..., Any]:
@@ -38,7 +38,7 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
         AMTModel=interp_model.AMTModel,
         interpolate=as_comfyui_runs_it(interpolate.AMTInterpolate),
         to_video=as_comfyui_runs_it(images_to_video.AMTImagesToVideo),
-        load=as_comfyui_runs_it(loader.AMTModelLoader),
+        load=as_comfyui_runs_it(load_model.AMTModelLoader),
         core_interpolate=as_comfyui_runs_it(core.FrameInterpolate),
     )
     mm.unload_all_models()

@@ -13,7 +13,7 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from ..amt.timeline import MOST_PASSES
 from ..models.discovery import list_checkpoints
-from .loader import model_folders
+from .model_folders import model_folders
 
 OLD_NODE = "AMT VFI"
 

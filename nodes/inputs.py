@@ -1,22 +1,89 @@
-"""The inputs that say what is looked for in source frames, which several nodes have."""
+"""The inputs that several nodes have: their schemas, and the checks of their values.
+
+ComfyUI checks what is typed into a widget. It does not check what comes over a link, so the nodes do.
+"""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import cast, get_args
 
 from comfy_api.latest import io
 
 from ..amt.cuts import THRESHOLD, CutDetector
 from ..amt.look import Look
-from ..amt.timeline import End
+from ..amt.timeline import MOST_PASSES, End, exact_rate
+
+InterpModel = io.Custom("INTERP_MODEL")
+"""ComfyUI core's type for frame-interpolation models."""
 
 REPEATS = ("hold", "replace")
+
+SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
+"""What people type who look for frame interpolation."""
+
+
+def model_input() -> io.Input:
+    return InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model.")
+
+
+def passes_input(default: int = 4) -> io.Int.Input:
+    return io.Int.Input(
+        "recursive_interpolation_passes",
+        default=default,
+        min=0,
+        max=MOST_PASSES,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="Each pass puts a frame into the middle of every gap: "
+        "1 makes twice as many frames, 2 makes 4 times as many, 4 makes 16 times as many.",
+    )
+
+
+def check_passes(passes: int) -> int:
+    """Raises ValueError."""
+    if not isinstance(passes, int) or not 0 <= passes <= MOST_PASSES:
+        raise ValueError(
+            f"recursive_interpolation_passes: expected a whole number from 0 to {MOST_PASSES}, got {passes}. "
+            "Each pass doubles the frames: 4 makes 16 times as many."
+        )
+    return passes
+
+
+def output_rate_input(default: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        "output_fps", default=default, min=0.01, max=1000, step=0.01, tooltip=f"{tooltip} {_NTSC_RATES}"
+    )
+
+
+def conversion_rate_inputs() -> list[io.Input]:
+    """The rate of the given images and the rate that is wanted of the result; 0 is for none."""
+    tooltips = {
+        "source_fps": "The frame rate of the images; for target_fps.",
+        "target_fps": "Above 0: frames at exactly this rate, in place of those that the passes give. " + _NTSC_RATES,
+    }
+    return [
+        io.Float.Input(
+            name, default=0, min=0, max=1000, step=0.01, optional=True, advanced=True, tooltip=tooltips[name]
+        )
+        for name in tooltips
+    ]
+
+
+_NTSC_RATES = "23.976, 29.97 and 59.94 are taken as 24000/1001 and so on."
+
+
+def check_rate(name: str, fps: float) -> Fraction:
+    """Frames a second, exactly. Raises ValueError."""
+    try:
+        return exact_rate(fps)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def more_images_input() -> io.Autogrow.Input:
     return io.Autogrow.Input(
         "more_images",
-        # Their names are what the sockets show: images, images2, images3 ...
+        # The sockets show these names: images2, images3 ...
         template=io.Autogrow.TemplateNames(io.Image.Input("image"), names=[f"images{n}" for n in range(2, 52)], min=0),
         optional=True,
         tooltip="Images or batches that follow, in order and of the same size: keyframes can be connected one by one.",
@@ -36,6 +103,7 @@ def end_input(default: End) -> io.Combo.Input:
 
 
 def cut_inputs(detect: bool) -> list[io.Input]:
+    """detect: whether cuts are looked for by default."""
     return [
         io.Boolean.Input(
             "detect_cuts",
@@ -68,7 +136,7 @@ def cut_inputs(detect: bool) -> list[io.Input]:
 
 
 def check_look(end: str, detect_cuts: bool, cut_threshold: float, repeated_frames: str) -> Look:
-    """Raises ValueError: linked values are not checked by ComfyUI."""
+    """Raises ValueError."""
     if end not in get_args(End):
         raise ValueError(f"end: expected one of {', '.join(get_args(End))}, got {end}")
     if repeated_frames not in REPEATS:

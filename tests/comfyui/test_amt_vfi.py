@@ -81,7 +81,7 @@ def test_a_linked_multiplier_is_checked(comfyui_server: LocalServer, model_name:
 
 @pytest.fixture(scope="module")
 def passes_of(comfy: ModuleType) -> Callable[[int], int]:
-    from amt_frame_interpolation.nodes.replaced import passes_of
+    from amt_frame_interpolation.nodes.amt_vfi import passes_of
 
     return passes_of
 

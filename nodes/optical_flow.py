@@ -13,7 +13,8 @@ from torch import Tensor
 from ..amt.flow_colours import MotionPictures, motion_pictures
 from ..amt.network import AMT, Motion
 from .checks import check_images
-from .interp_model import InterpModel, open_engine
+from .inputs import InterpModel
+from .interp_model import open_engine
 
 FIELDS = ["mean", "each"]
 

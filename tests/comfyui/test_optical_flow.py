@@ -35,7 +35,7 @@ def model(patch: Callable[[nn.Module], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def show(comfy: ModuleType) -> Callable[..., Any]:
-    from amt_frame_interpolation.nodes.show_motion import AMTShowMotion
+    from amt_frame_interpolation.nodes.optical_flow import AMTShowMotion
 
     return torch.inference_mode()(AMTShowMotion.execute)
 

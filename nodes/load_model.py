@@ -7,7 +7,6 @@ from pathlib import Path
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.utils
-import folder_paths
 import torch
 from comfy_api.latest import io
 
@@ -17,7 +16,9 @@ from ..models.catalogue import Record, by_name
 from ..models.discovery import find_checkpoint, list_checkpoints
 from ..models.download import download
 from ..models.loading import load_checkpoint
-from .interp_model import AMTModel, InterpModel
+from .inputs import InterpModel
+from .interp_model import AMTModel
+from .model_folders import model_folders
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -106,12 +107,8 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
         raise ValueError(f"precision: expected auto, {', '.join(PRECISIONS)}, got {precision}")
     supported = {"fp32": True, "fp16": mm.should_use_fp16(device), "bf16": mm.should_use_bf16(device)}
     if not supported[precision]:
-        raise ValueError(f"precision: {device} is no device for {precision}. Choose auto or fp32.")
+        raise ValueError(f"precision: {device} does not compute in {precision} as it should. Choose auto or fp32.")
     return PRECISIONS[precision]
-
-
-def model_folders() -> list[Path]:
-    return [Path(folder) for kind in ("amt", "frame_interpolation") for folder in folder_paths.get_folder_paths(kind)]
 
 
 NODES = [AMTModelLoader]
