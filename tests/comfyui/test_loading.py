@@ -6,22 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import contract
 import pytest
 from setup.install import ROOT
 from setup.server import LocalServer
 
-NODE_IDS = [
-    "AMTFalInterpolate",
-    "AMTFalInterpolateVideo",
-    "AMTImagesToVideo",
-    "AMTInterpolate",
-    "AMTInterpolateVideo",
-    "AMTLoadFrames",
-    "AMTModelLoader",
-    "AMTReplacedVFI",
-    "AMTShowMotion",
-]
-"""Every node id of the pack: a contract with the workflows that people have saved."""
+NODE_IDS = sorted(contract.read("contract.json"))
 
 
 @pytest.fixture(scope="module", params=["amt-frame-interpolation", "My_AMT_pack"])
@@ -55,7 +45,7 @@ def test_every_node_is_there(folder_and_server: tuple[str, LocalServer]) -> None
     folder, server = folder_and_server
     known = {name: info["python_module"] for name, info in server.get("/object_info").items()}
     ours = sorted(name for name, module in known.items() if module == f"custom_nodes.{folder}")
-    assert ours == sorted(NODE_IDS)
+    assert ours == NODE_IDS
 
 
 def test_a_pack_that_does_not_load_is_noticed(start_server, tmp_path: Path) -> None:

@@ -216,19 +216,6 @@ def test_linked_values_are_checked(nodes: SimpleNamespace, inputs: dict[str, Any
         nodes.interpolate(nodes.model, images(0, 1), **inputs)
 
 
-def test_inputs_are_appended_and_optional(nodes: SimpleNamespace) -> None:
-    """Saved workflows have widget values by their places, and know the first ones alone."""
-    known = {
-        "AMTInterpolate": ["interp_model", "images", "recursive_interpolation_passes"],
-        "AMTImagesToVideo": ["interp_model", "images", "output_fps", "recursive_interpolation_passes"],
-    }
-    for node, first in known.items():
-        inputs = nodes.schemas[node].inputs
-        assert [item.id for item in inputs[: len(first)]] == first
-        assert not any(item.optional for item in inputs[: len(first)])
-        assert all(item.optional for item in inputs[len(first) :])
-
-
 # ---- Video Helper Suite's meta batch, as facts about its manager
 
 
