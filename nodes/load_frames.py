@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from threading import Event
 from typing import Any
 
 import comfy.model_management
@@ -12,7 +11,7 @@ from comfy_api.latest import io
 
 from ..remote.errors import RemoteError, Stopped
 from ..remote.frames import collect, decode, parse, url_rules
-from ..remote.watch import watch
+from ..waiting import Background
 
 _loaded: dict[str, str] = {}
 """Digest of the files that were last loaded for a text, by the digest of the text."""
@@ -31,8 +30,7 @@ def _keep(store: dict[str, Any], key: str, value: object, most: int) -> None:
 
 
 def _collect(urls: str, check: Callable[[], None]) -> list[bytes]:
-    stop = Event()
-    return watch(lambda: collect(urls, url_rules(), stop=stop), check, stop)
+    return Background(lambda stop: collect(urls, url_rules(), stop=stop), "amt-fetch").result(check)
 
 
 def _stop_if_interrupted() -> None:
@@ -103,7 +101,7 @@ class AMTLoadFrames(io.ComfyNode):
             raise RemoteError(str(files))
         if files is None:
             files = _collect(urls, check)
-        images = watch(lambda: decode(files), check, Event())
+        images = Background(lambda _: decode(files), "amt-decode").result(check)
         _keep(_loaded, key, _digest(*files), 256)
         return io.NodeOutput(images)
 

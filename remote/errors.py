@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from ..printable import printable
+
 _URL = re.compile(r"(?:https?|wss?)://\S+|data:[\w/+.-]*[;,]\S+", re.IGNORECASE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 # The editor may render progress text as HTML.
 _ANGLES = str.maketrans("<>", "‹›")
 
@@ -22,10 +23,9 @@ class Stopped(RemoteError):
 
 
 def plain(text: object, *, secrets: tuple[str, ...] = (), limit: int = 300) -> str:
-    """One line of untrusted text: no control characters, markup, addresses or secrets, and not long."""
+    """One short printable line of untrusted text, without markup, addresses or secrets."""
     line = str(text)
     for secret in secrets:
         line = line.replace(secret, "(key)")
-    line = _CONTROL.sub(" ", _URL.sub("(address)", line[: 20 * limit]))
-    line = " ".join(line.split()).translate(_ANGLES)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    line = " ".join(_URL.sub("(address)", line[: 20 * limit]).split())
+    return printable(line, limit).translate(_ANGLES)

@@ -12,7 +12,6 @@ What it promises beyond the library, and why (fal-client 1.0.3):
 from __future__ import annotations
 
 import atexit
-import base64
 import logging
 import re
 import time
@@ -22,24 +21,17 @@ from functools import cached_property
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import fal_client.client
 import httpx
-from fal_client import Completed, FalClientHTTPError, Queued, StorageSettings, SyncClient, SyncRequestHandle
+from fal_client import Completed, FalClientHTTPError, Queued, SyncRequestHandle
 
+from ..waiting import Background
 from .errors import RemoteError, Stopped, plain
-from .fetch import MIB
+from .fal_errors import explain, failure, http_problem
+from .fal_session import GuardedClient, key_hosts
+from .fal_upload import EXPIRY, deliver
 from .request import File
-from .watch import watch
-
-EXPIRY = 24 * 3600
-"""Seconds that fal keeps uploads and results, which anybody who knows their address can read."""
-INLINE_BYTES = 64 * 1024
-"""Up to this much in all, files travel as data URIs inside the request and are never public."""
-MAX_BYTES = 512 * MIB
-MAX_FILE_BYTES = 100 * MIB
-"""Above it the library splits the file and sends parts, with the token, to a host that an answer names."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BAD_ANSWERS = 5
@@ -90,7 +82,7 @@ class Job:
         self._begun = time.monotonic()
         self._extend_to_total()
         self._reports: SimpleQueue[tuple[str, float]] = SimpleQueue()
-        self._client = _Client(key, self._gate)
+        self._client = GuardedClient(key, self._gate)
 
     # --- the thread that may be interrupted
 
@@ -112,8 +104,8 @@ class Job:
             if time.monotonic() > self._deadline:
                 raise RemoteError(f"the fal.ai job {self._late} and was given up. Run the workflow again later")
 
-        def work() -> T:
-            urls = self._deliver(prepare())
+        def work(_: Event) -> T:
+            urls = deliver(self._client, prepare(), self._secrets, self._say, self._stop)
             self._submit(arguments(urls))
             answer = self._answer()
             self._client.close()
@@ -122,7 +114,7 @@ class Job:
 
         atexit.register(self._cancel_now)
         try:
-            return watch(work, attend, self._stop)
+            return Background(work, "amt-fal", stop=self._stop).result(attend)
         finally:
             self.abandon()
             atexit.unregister(self._cancel_now)
@@ -150,7 +142,7 @@ class Job:
         try:
             self._handle.cancel()
         except Exception as error:
-            log.warning("%s (job %s)", self._explain("cancelling the fal.ai job", error), self.request_id)
+            log.warning("%s (job %s)", explain("cancelling the fal.ai job", error, self._secrets), self.request_id)
         else:
             log.info("fal.ai job %s cancelled; if it was running already, it may still be billed", self.request_id)
 
@@ -161,7 +153,7 @@ class Job:
 
     def _gate(self, request: httpx.Request) -> None:
         """Before each request that carries the key or a token, redirects and the library's repetitions included."""
-        if request.url.host not in _hosts():
+        if request.url.host not in key_hosts():
             raise RemoteError(
                 "fal.ai pointed to an unexpected host; the key was not sent there. Update fal-client and this pack"
             )
@@ -173,37 +165,6 @@ class Job:
         patience = self._limits.send if request.method == "POST" else self._limits.call
         # A write or a pool that hangs is a stall as well; connecting is bounded by the library for the queue's hosts.
         request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), patience)
-
-    def _deliver(self, files: Sequence[File]) -> list[str]:
-        """Where the endpoint finds each file: a data URI if they are small, else an upload that expires."""
-        sizes = [len(file.data) for file in files]
-        if sum(sizes) <= INLINE_BYTES:
-            return [f"data:{file.content_type};base64,{base64.b64encode(file.data).decode()}" for file in files]
-        for size, most in ((max(sizes), MAX_FILE_BYTES), (sum(sizes), MAX_BYTES)):
-            if size > most:
-                raise RemoteError(
-                    f"{size / MIB:.0f} MiB to upload: expected at most {most // MIB}. Nothing was sent. "
-                    "Use fewer or smaller frames, or a shorter video"
-                )
-        urls: list[str] = []
-        for number, file in enumerate(files):
-            self._say(f"uploading {number + 1} of {len(files)}", 0.3 * number / len(files))
-            if self._stop.is_set():
-                raise Stopped
-            try:
-                url = self._client.upload(
-                    file.data,
-                    file.content_type,
-                    file.name,
-                    fallback_repository=[],  # the fallback hands the key to a storage host
-                    lifecycle=StorageSettings(expires_in=EXPIRY),
-                )
-            except Exception as error:
-                raise self._failure("uploading to fal.ai", error) from None
-            if not isinstance(url, str) or urlsplit(url).scheme != "https":
-                raise RemoteError("fal.ai took an upload but did not say where it is. Run the workflow again")
-            urls.append(url)
-        return urls
 
     def _submit(self, arguments: dict[str, Any]) -> None:
         """The one POST. What happens to it decides what the user is told about money."""
@@ -217,14 +178,14 @@ class Job:
         }
         try:
             # Not client.submit(), which repeats the POST.
-            response = self._client._client.post(
+            response = self._client.session.post(
                 fal_client.client.QUEUE_URL_FORMAT + self._application,
                 json=arguments,
                 headers=headers,
                 follow_redirects=False,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
-            raise self._failure("submitting to fal.ai", error) from None
+            raise failure("submitting to fal.ai", error, self._secrets) from None
         except httpx.RequestError as error:
             raise RemoteError(
                 f"the connection broke off while the job was being submitted ({type(error).__name__}). fal.ai may have "
@@ -232,7 +193,7 @@ class Job:
                 "fal.ai, then run the workflow again"
             ) from None
         if not response.is_success:
-            raise RemoteError(f"submitting to fal.ai failed: {self._http_problem(response)}")
+            raise RemoteError(f"submitting to fal.ai failed: {http_problem(response, self._secrets)}")
         try:
             request_id = response.json()["request_id"]
             valid = _REQUEST_ID.fullmatch(request_id)
@@ -310,80 +271,10 @@ class Job:
                 return call()
             except FalClientHTTPError as error:
                 if error.status_code < 500 or attempt == _BAD_ANSWERS:
-                    raise self._failure(doing, error) from None
+                    raise failure(doing, error, self._secrets) from None
             except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
                 if attempt == _BAD_ANSWERS:
-                    raise self._failure(doing, error) from None
+                    raise failure(doing, error, self._secrets) from None
             if self._stop.wait(self._limits.interval):
                 raise Stopped
         raise AssertionError
-
-    # --- words
-
-    def _failure(self, doing: str, error: Exception) -> RemoteError:
-        return error if isinstance(error, RemoteError) else RemoteError(self._explain(doing, error))
-
-    def _explain(self, doing: str, error: Exception) -> str:
-        response = getattr(error, "response", None)
-        kind = type(error).__name__  # the text of these can hold addresses and header values
-        if isinstance(response, httpx.Response):
-            reason = self._http_problem(response)
-        elif isinstance(error, httpx.TransportError):
-            reason = f"no connection, or it broke off ({kind}). Is the machine online?"
-        else:
-            reason = f"the answer was not understood ({kind}). Update fal-client and this pack"
-        return f"{doing} failed: {reason}"
-
-    def _http_problem(self, response: httpx.Response) -> str:
-        """Status and the readable part of the body: `detail`, of a list only what is wrong and where."""
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        detail = body.get("detail") or body.get("error") or body.get("status") if isinstance(body, dict) else None
-        if isinstance(detail, list):
-            items = [item for item in detail if isinstance(item, dict)]
-            detail = "; ".join(f"{'.'.join(map(str, _list(item.get('loc'))))}: {item.get('msg')}" for item in items)
-        kind = body.get("error_type") if isinstance(body, dict) else None
-        parts = [f"HTTP {response.status_code}", kind or response.headers.get("x-fal-error-type"), detail]
-        text = ", ".join(plain(part, secrets=self._secrets) for part in parts if isinstance(part, (str, int)) and part)
-        hint = {
-            401: "Is the key in FAL_KEY right and still valid?",
-            402: "Is there credit left on the account?",
-            403: "May this key use the endpoint, and is there credit left on the account?",
-            429: "Too many requests at once; try again in a while",
-        }.get(response.status_code)
-        return f"{text}. {hint}" if hint else text
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _hosts() -> set[str]:
-    """Where key or token may go: the queue, and the CDN for uploads. The library adds the queue's backup domain."""
-    return {urlsplit(url).hostname or "" for url in (fal_client.client.QUEUE_URL_FORMAT, fal_client.client.CDN_URL)}
-
-
-class _Client(SyncClient):
-    """The library's client with `gate` before each of its requests but the one for an upload token."""
-
-    def __init__(self, key: str, gate: Callable[[httpx.Request], None]) -> None:
-        super().__init__(key=key)
-        self._client.event_hooks = {"request": [gate]}
-        self.__dict__["_gate"] = gate  # the class is frozen
-
-    @cached_property
-    def _uploads(self) -> httpx.Client:
-        client = super()._get_cdn_client()
-        client.event_hooks = {"request": [self.__dict__["_gate"]]}
-        return client
-
-    def close(self) -> None:
-        self._client.close()
-        if "_uploads" in self.__dict__:
-            self._uploads.close()
-
-    def _get_cdn_client(self) -> httpx.Client:
-        # One for all uploads: the library opens one each and closes none.
-        return self._uploads

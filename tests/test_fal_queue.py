@@ -18,7 +18,8 @@ from typing import Any
 import fal_client.client
 import pytest
 from amt_frame_interpolation.remote.errors import RemoteError
-from amt_frame_interpolation.remote.fal_queue import EXPIRY, INLINE_BYTES, Job, Limits
+from amt_frame_interpolation.remote.fal_queue import Job, Limits
+from amt_frame_interpolation.remote.fal_upload import EXPIRY, INLINE_BYTES
 from amt_frame_interpolation.remote.request import FRAMES_APP, VIDEO_APP, File
 from amt_frame_interpolation.remote.result import download
 from fal_stand_in import TOKEN, Fault, StandIn, stand_in
@@ -568,7 +569,8 @@ def test_nothing_that_is_logged_holds_a_secret(fal: StandIn, caplog: pytest.LogC
 
 def test_a_log_line_of_the_job_is_made_fit_to_show(fal: StandIn) -> None:
     nasty = (
-        f"reading https://v3.fal.media/files/in/0.png?sig=1 with {KEY}\n\x1b[31m<script>alert(1)</script>" + "x" * 999
+        f"reading https://v3.fal.media/files/in/0.png?sig=1 with {KEY}\n\x1b[31m<script>alert(1)</script>\ud800"
+        + "x" * 999
     )
     fal.script = [
         {"status": "IN_PROGRESS", "logs": [{"timestamp": "1", "message": nasty}, {"bad": 1}, 7]},
@@ -577,8 +579,9 @@ def test_a_log_line_of_the_job_is_made_fit_to_show(fal: StandIn) -> None:
     says: list[str] = []
     run(says=says)
     [line] = [text for text in says if text.startswith("reading")]
-    assert line.startswith("reading (address) with (key) [31m‹script›")
+    assert line.startswith("reading (address) with (key) \ufffd[31m‹script›")
     assert len(line) <= 200
+    line.encode()
 
 
 def test_the_environment_cannot_send_another_key(fal: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

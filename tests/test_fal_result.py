@@ -301,7 +301,7 @@ def test_the_copy_for_the_upload_holds_the_picture_alone() -> None:
     assert torch.equal(*images)
 
 
-_text = st.text(st.characters(exclude_characters="/;"))
+_text = st.text(st.characters(exclude_characters="/;", exclude_categories=()))  # lone surrogates, too
 
 
 @settings(deadline=None)
@@ -310,6 +310,7 @@ def test_text_from_the_other_side_is_one_short_line_without_addresses(before: st
     nasty = f"{before} https://x.example/?token=1 DATA:image/png;base64,AAAA wss://y/z {KEY} <b> {after}"
     shown = plain(nasty, secrets=(KEY,))
     assert len(shown) <= 300
+    shown.encode()
     for bad in ("://", ";base64,AAAA", KEY, "<", ">", "\n", "\r", "\x1b"):
         assert bad not in shown
 
