@@ -1,6 +1,6 @@
 """Takes the pictures of the editor in README.md from what the tests in a browser saw: docs/pictures/editor_*.jpg.
 
-  python3 scripts/comfyui.py test tests/browser -k newest-vue
+  NEWEST_FRONTEND=1 python3 scripts/comfyui.py test tests/browser -k newest-vue
   python scripts/documents screenshots
 
 Needs Pillow, and the folder .ci/artifacts/screenshots that these tests fill.
