@@ -18,15 +18,16 @@ SECONDS = 0.05
 """Between two looks at whether the person has cancelled."""
 
 
-def wait_until(attempt: Callable[[float], object], check: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Calls `attempt(seconds)` again and again until it returns something true, and `check()` in between.
+def wait_until(attempt: Callable[[float], T | None], check: Callable[[], object], seconds: float = SECONDS) -> T:
+    """Calls `attempt(seconds)` again and again until it returns something true, and returns that; `check()` in between.
 
     Args:
         attempt: what is waited for. It may block for up to `seconds`, for example in `Event.wait`.
         check: whatever it raises ends the waiting, for example an interrupt or a deadline.
     """
-    while not attempt(seconds):
+    while not (found := attempt(seconds)):
         check()
+    return found
 
 
 class Background(Generic[T]):

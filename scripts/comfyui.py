@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from setup.install import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
-from setup.server import Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
+from setup.server import PRIVATE, Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
 
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
@@ -62,23 +62,29 @@ def demo(workflow: str, server: str | None) -> int:
         return run_demo(client, prompt, workflow)
     comfyui = find_or_make(say)
     with tempfile.TemporaryDirectory(prefix="amt-demo-") as temporary:
-        say(f"Starting ComfyUI {comfyui.version} ({comfyui.device}) ...")
-        start = time.monotonic()
         # a temporary folder of its own: a server empties it when it starts, and another one may be running
-        arguments = ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--temp-directory", temporary]
+        options = [*PRIVATE, "--temp-directory", temporary]
         base = place(comfyui)
         if base is None:
-            arguments += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", str(comfyui.pack_folder())]
-        log = HOME / "demo.log"
-        log.parent.mkdir(exist_ok=True)
-        with LocalServer(comfyui, base=base, arguments=arguments, log=log) as local:
-            say(f"  ready after {time.monotonic() - start:.0f} s")
+            options += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", str(comfyui.pack_folder())]
+        with start(comfyui, base, options, "demo") as local:
             return run_demo(local, prompt, workflow)
 
 
 def place(comfyui: ComfyUI) -> Path | None:
     """The base directory to start a ComfyUI with: None (its own) where the pack lies in its custom_nodes, else ours."""
     return None if comfyui.pack_folder() else lay_base(HOME / "base", {PACK_FOLDER: ROOT})
+
+
+def start(
+    comfyui: ComfyUI, base: Path | None, options: Sequence[str], name: str, port: int | None = None
+) -> LocalServer:
+    """Starts a server whose log is in `.comfyui/NAME.log`: there is much in it that looks wrong and is not."""
+    say(f"Starting ComfyUI {comfyui.version} ({comfyui.device}) ...")
+    begun = time.monotonic()
+    server = LocalServer(comfyui, log=HOME / f"{name}.log", base=base, arguments=options, port=port)
+    say(f"  ready after {time.monotonic() - begun:.0f} s; its log is {server.log}")
+    return server
 
 
 def run_demo(server: Client, prompt: dict[str, Any], workflow: str) -> int:
@@ -172,23 +178,54 @@ def serve(port: int | None, browser: bool, options: Sequence[str]) -> int:
     if port is not None and free_port(port) is None:
         raise UserError(f"Port {port} is in use. Choose another with --port, or leave it out to have a free one taken.")
     comfyui = find_or_make(say)
-    port = port or free_port(8188) or free_port()
     base = place(comfyui)
     query = ""
     if base is not None:
         prepare_editor(base)
+        options = ["--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}", *options]
         if (ROOT / "workflows" / f"{FIRST_WORKFLOW}.json").is_file():
             query = f"/?template={FIRST_WORKFLOW}&source={PACK_FOLDER}"
-    with LocalServer(comfyui, base=base, arguments=options, port=port) as server:
-        say(f"\nThe editor is at {server.url}{query}\nCtrl-C stops it.\n")
+    with start(comfyui, base, options, "serve", port or free_port(8188)) as server:
+        say(f"\nThe editor is at {server.url}{query}\nVideos are saved in {output_folder(server, options)}")
+        say("Ctrl-C stops it.\n")
         if browser:
             webbrowser.open(server.url + query)
         try:
-            return server.process.wait()
+            follow(server, comfyui.pack_folder() or PACK_FOLDER)
         except KeyboardInterrupt:
             server.stop()
             say("Stopped.")
             return 0
+
+
+def output_folder(server: LocalServer, options: Sequence[str]) -> Path:
+    """Where a server with these options saves what it makes."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--base-directory", type=Path, default=server.base)
+    parser.add_argument("--output-directory", type=Path)
+    known, _ = parser.parse_known_args(options)
+    return known.output_directory or known.base_directory / "output"
+
+
+def follow(server: LocalServer, pack: str) -> NoReturn:
+    """Shows the warnings and errors in the server's log that are about the pack, until the server stops.
+
+    Raises:
+        ServerError: it has stopped.
+    """
+    with server.log.open(encoding="utf-8", errors="replace") as log:
+        while True:
+            for said in complaints(log.read(), pack):
+                say(said)
+            server.check()
+            time.sleep(0.5)
+
+
+def complaints(log: str, pack: str) -> list[str]:
+    """The warnings and errors of a ComfyUI's log that are about the pack: its messages, and tracebacks through it."""
+    records = re.split(r"^(?=\[[A-Z]+\] )", re.sub(r"\x1b\[[0-9;]*m", "", log), flags=re.MULTILINE)
+    wanted = rf"\[(WARNING|ERROR|CRITICAL)\] .*(\bAMT\b|\b{re.escape(pack)}\b)"
+    return [record.strip() for record in records if re.match(wanted, record, re.DOTALL)]
 
 
 def prepare_editor(base: Path) -> None:

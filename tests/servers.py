@@ -59,13 +59,9 @@ def start_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
         env: Mapping[str, str] | None = None,
         prepare: Callable[[Path], object] | None = None,
     ) -> LocalServer:
-        base = lay_base(tmp_path_factory.mktemp("comfyui"), {PACK_FOLDER: ROOT} if packs is None else packs)
-        if prepare:
-            prepare(base)
-        common = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
-        server = LocalServer(
-            comfyui, base=base, arguments=(*common, *arguments), log=base / "comfyui.log", device="cpu", env=env
-        )
+        base = tmp_path_factory.mktemp("comfyui")
+        packs = {PACK_FOLDER: ROOT} if packs is None else packs
+        server = LocalServer.private(comfyui, base, packs, arguments=arguments, env=env, prepare=prepare)
         servers.append(server)
         return server
 

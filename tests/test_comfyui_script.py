@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import comfyui as script
 import pytest
-from setup.server import Client
+from setup.server import Client, LocalServer
 
 EDITOR_WORKFLOW = {"nodes": [{"id": 1, "type": "SaveVideo"}], "links": [], "version": 0.4}
 
@@ -129,6 +130,41 @@ def test_the_editors_settings_stay_as_the_user_made_them(tmp_path: Path) -> None
     settings.write_text("mine", "utf-8")
     script.prepare_editor(base)
     assert settings.read_text("utf-8") == "mine"
+
+
+def test_of_comfyuis_log_only_the_packs_own_troubles_are_shown() -> None:
+    lines = [
+        "\x1b[32m[INFO]\x1b[0m Import times for custom nodes:",
+        "\x1b[32m[INFO]\x1b[0m    1.0 seconds: /base/custom_nodes/amt-frame-interpolation",
+        "\x1b[1m\x1b[31m[ERROR]\x1b[0m ********** ERROR ***********",
+        "comfyui-workflow-templates is not installed.",
+        "\x1b[33m[WARNING]\x1b[0m AMT Frame Interpolation: fal is missing",
+        "\x1b[31m[ERROR]\x1b[0m !!! Exception during processing !!! a cat",
+        "\x1b[31m[ERROR]\x1b[0m Traceback (most recent call last):",
+        '  File "/base/custom_nodes/amt-frame-interpolation/nodes/loader.py", line 1, in execute',
+        "ValueError: a cat",
+        "\x1b[32m[INFO]\x1b[0m Prompt executed in 3 seconds",
+    ]
+    assert script.complaints("\n".join(lines), "amt-frame-interpolation") == [
+        "[WARNING] AMT Frame Interpolation: fal is missing",
+        "[ERROR] Traceback (most recent call last):\n"
+        '  File "/base/custom_nodes/amt-frame-interpolation/nodes/loader.py", line 1, in execute\n'
+        "ValueError: a cat",
+    ]
+    assert script.complaints("", "amt-frame-interpolation") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ([], "/base/output"),
+        (["--lowvram", "--output-directory", "/films"], "/films"),
+        (["--base-directory=/other", "--cpu"], "/other/output"),
+    ],
+)
+def test_where_videos_are_saved_follows_comfyuis_own_options(options: list[str], folder: str) -> None:
+    server = cast(LocalServer, SimpleNamespace(base=Path("/base")))
+    assert script.output_folder(server, options) == Path(folder)
 
 
 def test_a_base_directory_keeps_its_packs_up_to_date(tmp_path: Path) -> None:

@@ -23,7 +23,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import _pack  # noqa: F401  (makes the pack importable)
+from amt_frame_interpolation.waiting import wait_until
+
 from setup.install import ComfyUI, clean_env
+
+PRIVATE = ("--disable-api-nodes", "--database-url", "sqlite:///:memory:")
+"""Options of ComfyUI for a server that asks nobody on the network, and that another one may run beside."""
+START_SECONDS = 300
+"""Until a server must answer. The first start reads a few hundred MB of libraries."""
 
 Prompt = Mapping[str, Any]
 """A workflow in API format: {node id: {"class_type": ..., "inputs": {...}}}."""
@@ -76,7 +84,8 @@ class Result:
     seconds: float
     outputs: dict[str, Any] = field(repr=False)
     """What each output node showed: {node id: {"images": [...], ...}}."""
-    history: dict[str, Any] = field(repr=False)
+    messages: list[tuple[str, dict[str, Any]]] = field(repr=False)
+    """What the server told while it ran: ("execution_cached", {...}) and so on."""
 
     @property
     def files(self) -> list[OutputFile]:
@@ -200,34 +209,41 @@ class Client:
     ) -> Result:
         """Waits for the end of a queued run; see `queue`. Stops the run where the waiting is broken off."""
         start = time.monotonic()
+
+        def ended(pause: float) -> dict[str, Any] | None:
+            try:
+                job = self.get(f"/api/jobs/{prompt_id}")
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+                raise Interrupted("The run was taken out of the queue.") from None
+            if job["status"] not in ("pending", "in_progress"):
+                return job
+            if waiting:
+                waiting("running" if job["status"] == "in_progress" else "queued", time.monotonic() - start)
+            time.sleep(pause)
+            return None
+
+        def check() -> None:
+            self.check()
+            if time.monotonic() - start > timeout:
+                raise ServerError(f"The workflow did not end within {timeout:.0f} s and was interrupted.")
+
         try:
-            while True:
-                entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-                seconds = time.monotonic() - start
-                if entry and entry.get("status"):
-                    return self._ended(prompt_id, entry, seconds)
-                if seconds > timeout:
-                    self.cancel(prompt_id)
-                    raise ServerError(f"The workflow did not end within {timeout:.0f} s and was interrupted.")
-                if waiting:
-                    running = any(item[1] == prompt_id for item in self.get("/queue")["queue_running"])
-                    waiting("running" if running else "queued", seconds)
-                self.check()
-                time.sleep(0.1 if seconds < 5 else 0.5)
-        except (KeyboardInterrupt, SystemExit):
+            job = wait_until(ended, check, 0.1)
+        except BaseException:
             with contextlib.suppress(ServerError, urllib.error.HTTPError):
                 self.cancel(prompt_id)
             raise
-
-    def _ended(self, prompt_id: str, entry: dict[str, Any], seconds: float) -> Result:
-        if entry["status"].get("status_str") == "success":
-            return Result(prompt_id, seconds, entry.get("outputs", {}), entry)
-        for event, said in entry["status"].get("messages", ()):
-            if event == "execution_error":
-                raise Failed(said)
-            if event == "execution_interrupted":
-                raise Interrupted(f"The run was interrupted in node {said.get('node_id')} ({said.get('node_type')}).")
-        raise QueueError(f"The run ended as {entry['status']}.")
+        messages = job["execution_status"]["messages"]
+        told = dict(messages)
+        if said := told.get("execution_error"):
+            raise Failed(said)
+        if said := told.get("execution_interrupted"):
+            raise Interrupted(f"The run was interrupted in node {said.get('node_id')} ({said.get('node_type')}).")
+        if job["status"] != "completed":
+            raise QueueError(f"The run ended as {job['status']}: {messages}")
+        return Result(prompt_id, time.monotonic() - start, job.get("outputs", {}), messages)
 
     def interrupt(self) -> None:
         """Stops the running workflow."""
@@ -235,8 +251,7 @@ class Client:
 
     def cancel(self, prompt_id: str) -> None:
         """Takes a run out of the queue, or stops it if it is the one that runs."""
-        self.post("/queue", {"delete": [prompt_id]})
-        self.post("/interrupt", {"prompt_id": prompt_id})
+        self.post(f"/api/jobs/{prompt_id}/cancel", {})
 
     def check(self) -> None:
         """Raises ServerError where it is known that the server has stopped."""
@@ -318,13 +333,12 @@ class LocalServer(Client):
 
     Args:
         comfyui: what to start.
+        log: file for what it writes.
         base: its base directory (see `lay_base`); None for the ComfyUI's own folders.
         arguments: further options of ComfyUI's main.py.
-        log: file for what it writes; None leaves it on this process's output.
         port: None takes a free one.
         device: "cpu" keeps it off the GPU; by default what ComfyUI's Python computes on.
         env: environment variables to set.
-        timeout: seconds until it must answer. The first start reads a few hundred MB of libraries.
 
     Raises:
         ServerError: it did not start; with the end of its log.
@@ -334,13 +348,12 @@ class LocalServer(Client):
         self,
         comfyui: ComfyUI,
         *,
+        log: Path,
         base: Path | None = None,
         arguments: Sequence[str] = (),
-        log: Path | None = None,
         port: int | None = None,
         device: str | None = None,
         env: Mapping[str, str] | None = None,
-        timeout: float = 300,
     ) -> None:
         port = port or free_port()
         super().__init__(f"http://127.0.0.1:{port}")
@@ -353,24 +366,22 @@ class LocalServer(Client):
             command += ["--base-directory", str(base)]
         if (device or comfyui.device) == "cpu":
             command.append("--cpu")
-        output = log.open("wb") if log else None
+        log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.process = subprocess.Popen(
-                command,
-                cwd=comfyui.folder,
-                env=clean_env(PYTHONUNBUFFERED="1", **(env or {})),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                # in a group of its own: Ctrl-C comes to us alone, and all of it can be stopped at once
-                start_new_session=True,  # POSIX
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows
-            )
+            with log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    command,
+                    cwd=comfyui.folder,
+                    env=clean_env(PYTHONUNBUFFERED="1", **(env or {})),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    # in a group of its own: Ctrl-C comes to us alone, and all of it can be stopped at once
+                    start_new_session=True,  # POSIX
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows
+                )
         except OSError as error:
             raise ServerError(f"ComfyUI did not start: {error}") from error
-        finally:
-            if output:
-                output.close()
         self._watch = subprocess.Popen(
             [sys.executable, "-c", _WATCH, str(self.process.pid)],
             stdin=subprocess.PIPE,
@@ -378,24 +389,46 @@ class LocalServer(Client):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        deadline = time.monotonic() + START_SECONDS
         try:
-            self._wait_until_ready(timeout)
+            wait_until(self._answers, lambda: self._check_start(deadline), 0.2)
         except BaseException:
             self.stop()
             raise
 
-    def _wait_until_ready(self, timeout: float) -> None:
-        start = time.monotonic()
-        while True:
-            self.check()
-            try:
-                self.get("/system_stats")
-                return
-            except (ServerError, urllib.error.HTTPError):
-                pass
-            if time.monotonic() - start > timeout:
-                raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s.{self._end_of_log()}")
-            time.sleep(0.2)
+    def _answers(self, pause: float) -> bool:
+        try:
+            self.get("/system_stats")
+        except (ServerError, urllib.error.HTTPError):
+            time.sleep(pause)
+            return False
+        return True
+
+    def _check_start(self, deadline: float) -> None:
+        self.check()
+        if time.monotonic() > deadline:
+            raise ServerError(f"ComfyUI did not answer within {START_SECONDS} s.{self._end_of_log()}")
+
+    @classmethod
+    def private(
+        cls,
+        comfyui: ComfyUI,
+        base: Path,
+        packs: Mapping[str, Path],
+        *,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        prepare: Callable[[Path], object] | None = None,
+    ) -> LocalServer:
+        """A server on the CPU with these packs and a base directory of its own: for tests and documents.
+
+        `prepare` gets the base directory before the start, to put settings, models or input files there.
+        """
+        lay_base(base, packs)
+        if prepare:
+            prepare(base)
+        log = base / "comfyui.log"
+        return cls(comfyui, log=log, base=base, arguments=(*PRIVATE, *arguments), device="cpu", env=env)
 
     @property
     def input(self) -> Path:
@@ -411,18 +444,15 @@ class LocalServer(Client):
 
     def log_text(self, start: int = 0) -> str:
         """What the server has written since byte `start` of its log, without colour codes."""
-        if self.log is None or not self.log.exists():
-            return ""
         with self.log.open("rb") as file:
             file.seek(start)
             return re.sub(r"\x1b\[[0-9;]*m", "", file.read().decode("utf-8", "replace"))
 
     def log_size(self) -> int:
-        return self.log.stat().st_size if self.log and self.log.exists() else 0
+        return self.log.stat().st_size
 
-    def _end_of_log(self, lines: int = 25) -> str:
-        text = "\n".join(self.log_text().splitlines()[-lines:])
-        return f"\nThe end of its log ({self.log}):\n{text}" if text else ""
+    def _end_of_log(self) -> str:
+        return "\n".join([f"\nThe end of its log ({self.log}):", *self.log_text().splitlines()[-25:]])
 
     def check(self) -> None:
         code = self.process.poll()
@@ -430,7 +460,7 @@ class LocalServer(Client):
             raise ServerError(f"ComfyUI has stopped (exit code {code}).{self._end_of_log()}")
 
     def stop(self) -> None:
-        """Stops the server as Ctrl-C does, and everything it started. Does nothing if it has stopped."""
+        """Stops the server as Ctrl-C does, and everything it started: within two seconds. Nothing if it has stopped."""
         if self._watch.poll() is None:
             self._watch.kill()
             self._watch.communicate()
@@ -442,7 +472,7 @@ class LocalServer(Client):
             return
         # SIGINT lets ComfyUI tidy up, unless it was inherited as ignored: from a shell script's background, say
         polite = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
-        for sent, seconds in ((polite, 20), (signal.SIGKILL, None)):
+        for sent, seconds in ((polite, 1.5), (signal.SIGKILL, None)):
             if self.process.poll() is None:
                 self._signal(sent)
                 with contextlib.suppress(subprocess.TimeoutExpired):

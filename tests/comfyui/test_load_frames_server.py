@@ -150,7 +150,7 @@ def test_what_follows_runs_again_only_when_a_file_has_changed(remote_server: Loc
     assert web.asked == ["/a"]  # what the look before the run fetched is what the run uses
     again = remote_server.queue(prompt)
     assert web.asked == ["/a", "/a"]
-    assert [message for message, _ in again.history["status"]["messages"]].count("execution_cached") == 1
+    assert [message for message, _ in again.messages].count("execution_cached") == 1
     assert len(list(remote_server.output.glob("changed*"))) == 1
     web.pages["/a"] = picture(9)
     assert reds(remote_server, prompt) == [9]

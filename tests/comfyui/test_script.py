@@ -106,9 +106,13 @@ def test_serve_and_ctrl_c(clone: Path, comfyui: ComfyUI, tmp_path: Path) -> None
         if process.poll() is None:
             process.terminate()
             process.wait(60)
-    said = (tmp_path / "said").read_text("utf-8", "replace")
-    assert "Stopped server" in said  # ComfyUI's own last words: it was not killed
-    assert "Traceback" not in said
+    said = (tmp_path / "said").read_text("utf-8", "replace").splitlines()
+    assert said[-1] == "Stopped."
+    assert len(said) < 12  # what ComfyUI writes is in a file
+    assert not [line for line in said if "ERROR" in line or "Traceback" in line]
+    (saved_in,) = (line.partition(" saved in ")[2] for line in said if " saved in " in line)
+    assert Path(saved_in) == clone / ".comfyui" / "base" / "output"
+    assert "Starting server" in (clone / ".comfyui" / "serve.log").read_text("utf-8")
     with contextlib.suppress(ServerError):
         client.get("/system_stats")
         pytest.fail("the server still answers")
