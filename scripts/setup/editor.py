@@ -40,7 +40,7 @@ ON_PAGE = """point => {
 """JavaScript: where on the page a point of the graph is."""
 
 
-class NoBrowser(Exception):
+class NoBrowserError(Exception):
     """There is no browser to drive; the text says what is missing."""
 
 
@@ -50,12 +50,12 @@ def prepare_settings(base: Path, **changed: object) -> None:
 
 
 def find_browser() -> str:
-    """Raises NoBrowser."""
+    """Raises NoBrowserError."""
     named = os.environ.get("CHROMIUM")
     names = [named] if named else ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        raise NoBrowser(
+        raise NoBrowserError(
             f"no browser here ({', '.join(names)}): install Chromium (Debian: apt-get install chromium) "
             "or name one in the environment variable CHROMIUM"
         )
@@ -64,11 +64,11 @@ def find_browser() -> str:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless browser that asks nobody but the server. Raises NoBrowser."""
+    """A headless browser that asks nobody but the server. Raises NoBrowserError."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise NoBrowser("Playwright is not installed here: pip install playwright") from None
+        raise NoBrowserError("Playwright is not installed here: pip install playwright") from None
     path = find_browser()
     quiet = ["disable-background-networking", "disable-component-update", "disable-sync", "no-first-run", "disable-gpu"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:

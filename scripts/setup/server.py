@@ -45,11 +45,11 @@ class QueueError(Exception):
     """The workflow did not run to its end; the text says which node said what."""
 
 
-class Refused(QueueError):
+class RefusedError(QueueError):
     """The server did not take the workflow: an unknown node, a missing input, a value out of range."""
 
 
-class Failed(QueueError):
+class NodeFailedError(QueueError):
     """A node raised an error."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Failed(QueueError):
         )
 
 
-class Interrupted(QueueError):
+class RunInterruptedError(QueueError):
     """The run was interrupted."""
 
 
@@ -184,7 +184,7 @@ class Client:
         """Runs a workflow and waits for its end. `waiting` is called often with "queued" or "running" and the seconds.
 
         Raises:
-            Refused, Failed, Interrupted: what became of it.
+            RefusedError, NodeFailedError, RunInterruptedError: what became of it.
             ServerError: the server stopped, or did not finish in time (the run is then interrupted).
         """
         return self.wait(self.submit(prompt), timeout=timeout, waiting=waiting)
@@ -193,15 +193,15 @@ class Client:
         """Queues a workflow and returns the id of the run.
 
         Raises:
-            Refused: the server did not take it, or only a part of it.
+            RefusedError: the server did not take it, or only a part of it.
         """
         try:
             answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})
         except urllib.error.HTTPError as error:
-            raise Refused(_refusal(error.read())) from None
+            raise RefusedError(_refusal(error.read())) from None
         if answer.get("node_errors"):  # it runs those outputs that it likes
             self.cancel(answer["prompt_id"])
-            raise Refused(_refusal(json.dumps(answer).encode()))
+            raise RefusedError(_refusal(json.dumps(answer).encode()))
         return answer["prompt_id"]
 
     def wait(
@@ -216,7 +216,7 @@ class Client:
             except urllib.error.HTTPError as error:
                 if error.code != 404:
                     raise
-                raise Interrupted("The run was taken out of the queue.") from None
+                raise RunInterruptedError("The run was taken out of the queue.") from None
             if job["status"] not in ("pending", "in_progress"):
                 return job
             if waiting:
@@ -238,9 +238,11 @@ class Client:
         messages = job["execution_status"]["messages"]
         told = dict(messages)
         if said := told.get("execution_error"):
-            raise Failed(said)
+            raise NodeFailedError(said)
         if said := told.get("execution_interrupted"):
-            raise Interrupted(f"The run was interrupted in node {said.get('node_id')} ({said.get('node_type')}).")
+            raise RunInterruptedError(
+                f"The run was interrupted in node {said.get('node_id')} ({said.get('node_type')})."
+            )
         if job["status"] != "completed":
             raise QueueError(f"The run ended as {job['status']}: {messages}")
         return Result(prompt_id, time.monotonic() - start, job.get("outputs", {}), messages)

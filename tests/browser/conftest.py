@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from PIL import Image
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
-from setup.editor import Editor, NoBrowser, browser, prepare_settings
+from setup.editor import Editor, NoBrowserError, browser, prepare_settings
 from setup.install import HOME, ROOT, ComfyUI
 from setup.server import LocalServer
 from tiny_video import video_bytes
@@ -47,7 +47,7 @@ def chromium() -> Iterator[Browser]:
     try:
         with browser() as started:
             yield started
-    except NoBrowser as error:
+    except NoBrowserError as error:
         _missing(str(error))
 
 

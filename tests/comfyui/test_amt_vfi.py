@@ -13,7 +13,7 @@ from golden import golden_state_dict
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from setup.server import Failed, LocalServer, Refused
+from setup.server import LocalServer, NodeFailedError, RefusedError
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,14 @@ def test_a_queued_workflow_runs(comfyui_server: LocalServer, model_name: str, mu
 
 
 def test_three_times_as_many_is_refused_before_anything_runs(comfyui_server: LocalServer, model_name: str) -> None:
-    with pytest.raises(Refused, match=r"multiplier: expected 2, 4, 8, .* got 3\. Use 2; .*target_fps"):
+    with pytest.raises(RefusedError, match=r"multiplier: expected 2, 4, 8, .* got 3\. Use 2; .*target_fps"):
         comfyui_server.queue(old_workflow(model_name, 3))
 
 
 def test_a_linked_multiplier_is_checked(comfyui_server: LocalServer, model_name: str) -> None:
     prompt = old_workflow(model_name, ["4", 0])
     prompt["4"] = {"class_type": "PrimitiveInt", "inputs": {"value": 6}, "_meta": {"title": "Int"}}
-    with pytest.raises(Failed, match=r"multiplier: expected 2, 4, 8, .* got 6"):
+    with pytest.raises(NodeFailedError, match=r"multiplier: expected 2, 4, 8, .* got 6"):
         comfyui_server.queue(prompt)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fal_stand_in import TOKEN, Request, StandIn, default_script
 from PIL import Image
-from setup.server import Failed, Interrupted, LocalServer
+from setup.server import LocalServer, NodeFailedError, RunInterruptedError
 from tiny_video import video_bytes
 
 KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"
@@ -131,7 +131,7 @@ def noise(server: LocalServer, size: int = 256) -> str:
 
 
 def failure(server: LocalServer, prompt: dict[str, Any]) -> str:
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(NodeFailedError) as caught:
         server.queue(prompt)
     shown = json.dumps(server.get("/history"))
     assert not any(secret in shown for secret in SECRETS)
@@ -246,7 +246,7 @@ def interrupt(server: LocalServer, prompt_id: str) -> None:
     server.interrupt()
     while not server.get(f"/history/{prompt_id}"):
         time.sleep(0.01)
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         server.wait(prompt_id)
 
 

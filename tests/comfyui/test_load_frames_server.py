@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from loopback import serve
 from PIL import Image
-from setup.server import Failed, Interrupted, LocalServer, Refused
+from setup.server import LocalServer, NodeFailedError, RefusedError, RunInterruptedError
 
 
 def picture(red: int, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:
@@ -105,7 +105,7 @@ def test_the_text_may_come_over_a_link(comfyui_server: LocalServer) -> None:
     ],
 )
 def test_what_is_wrong_at_sight_is_refused_when_it_is_queued(comfyui_server: LocalServer, urls: str, word: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         comfyui_server.queue(graph(urls))
     assert word in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_a_link_does_not_get_around_the_rules(comfyui_server: LocalServer, web: 
     prompt = graph(["3", 0])
     url = web.url.replace("http", scheme) + "/a.png"
     prompt["3"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": url}}
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(NodeFailedError) as caught:
         comfyui_server.queue(prompt)
     assert "line 1: " in caught.value.exception_message
     assert web.asked == []
@@ -123,13 +123,13 @@ def test_a_link_does_not_get_around_the_rules(comfyui_server: LocalServer, web: 
 
 def test_names_that_resolve_to_this_machine_are_refused(comfyui_server: LocalServer, web: Web) -> None:
     port = web.url.rpartition(":")[2]
-    with pytest.raises(Failed, match=r"not a public address.*AMT_URLS=lan"):
+    with pytest.raises(NodeFailedError, match=r"not a public address.*AMT_URLS=lan"):
         comfyui_server.queue(graph(f"https://localhost:{port}/a.png"))
     assert web.asked == []
 
 
 def test_frames_of_different_sizes(comfyui_server: LocalServer) -> None:
-    with pytest.raises(Failed, match="frame 2 is 9 x 6, frame 1 is 8 x 6"):
+    with pytest.raises(NodeFailedError, match="frame 2 is 9 x 6, frame 1 is 8 x 6"):
         comfyui_server.queue(graph(uri(picture(1)) + "\n" + uri(picture(1, (9, 6)))))
 
 
@@ -139,7 +139,7 @@ def test_frames_of_different_sizes(comfyui_server: LocalServer) -> None:
 def test_files_and_data_uris_mixed(remote_server: LocalServer, web: Web) -> None:
     web.pages = {"/a": picture(5), "/b": picture(6, kind="BMP")}
     assert reds(remote_server, graph(f"{web.url}/a\n\n{uri(picture(7))}\n{web.url}/a")) == [5, 7, 5]
-    with pytest.raises(Failed, match="frame 1 is not a PNG, JPEG, WebP or GIF"):
+    with pytest.raises(NodeFailedError, match="frame 1 is not a PNG, JPEG, WebP or GIF"):
         remote_server.queue(graph(f"{web.url}/b"))
 
 
@@ -159,7 +159,7 @@ def test_what_follows_runs_again_only_when_a_file_has_changed(remote_server: Loc
 
 
 def test_a_file_that_fails_is_asked_for_once(remote_server: LocalServer, web: Web) -> None:
-    with pytest.raises(Failed, match="line 1: the server answered HTTP 404") as caught:
+    with pytest.raises(NodeFailedError, match="line 1: the server answered HTTP 404") as caught:
         remote_server.queue(graph(f"{web.url}/missing?token=SECRET"))
     assert "SECRET" not in caught.value.exception_message
     assert web.asked == ["/missing?token=SECRET"]
@@ -178,9 +178,9 @@ def test_a_body_that_never_ends_and_a_redirect_to_the_metadata_address(remote_se
         handler.end_headers()
 
     web.pages = {"/endless": endless, "/metadata": metadata}
-    with pytest.raises(Failed, match="line 1: larger than 64 MiB"):
+    with pytest.raises(NodeFailedError, match="line 1: larger than 64 MiB"):
         remote_server.queue(graph(f"{web.url}/endless"))
-    with pytest.raises(Failed, match=r"line 1: 169\.254\.169\.254 is not a public address"):
+    with pytest.raises(NodeFailedError, match=r"line 1: 169\.254\.169\.254 is not a public address"):
         remote_server.queue(graph(f"{web.url}/metadata"))
 
 
@@ -194,7 +194,7 @@ def test_interrupt_while_a_server_is_silent(remote_server: LocalServer, web: Web
     while not remote_server.get(f"/history/{prompt_id}"):
         time.sleep(0.01)
     assert not answered.is_set()  # the run has ended while the server is still silent
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         remote_server.wait(prompt_id)
     web.pages["/silent"] = picture(10)
     assert reds(remote_server, graph(f"{web.url}/silent")) == [10]

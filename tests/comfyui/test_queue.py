@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
-from setup.server import Client, Failed, LocalServer, Refused, ServerError, free_port
+from setup.server import Client, LocalServer, NodeFailedError, RefusedError, ServerError, free_port
 
 PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 8, "batch_size": 2, "color": 255}}
 
@@ -42,18 +42,18 @@ def test_uploading_never_replaces_another_file(comfyui_server: LocalServer, tmp_
 
 def test_a_refused_workflow_says_which_input(comfyui_server: LocalServer) -> None:
     picture = {"class_type": "EmptyImage", "inputs": {**PICTURE["inputs"], "width": -1}}
-    with pytest.raises(Refused, match=r"Node 1 \(EmptyImage\).*width"):
+    with pytest.raises(RefusedError, match=r"Node 1 \(EmptyImage\).*width"):
         comfyui_server.queue({"1": picture, "2": save("x")})
 
 
 def test_a_workflow_refused_in_part_does_not_run(comfyui_server: LocalServer) -> None:
     bad = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
-    with pytest.raises(Refused, match=r"Node 3 \(SaveImage\).*filename_prefix"):
+    with pytest.raises(RefusedError, match=r"Node 3 \(SaveImage\).*filename_prefix"):
         comfyui_server.queue({"1": PICTURE, "2": save("x"), "3": bad})
 
 
 def test_an_unknown_node_is_named(comfyui_server: LocalServer) -> None:
-    with pytest.raises(Refused, match="NoSuchNode"):
+    with pytest.raises(RefusedError, match="NoSuchNode"):
         comfyui_server.queue({"1": {"class_type": "NoSuchNode", "inputs": {}}, "2": save("x")})
     assert comfyui_server.object_info("NoSuchNode") == {}
     assert comfyui_server.object_info("EmptyImage")["name"] == "EmptyImage"
@@ -62,7 +62,7 @@ def test_an_unknown_node_is_named(comfyui_server: LocalServer) -> None:
 def test_a_failing_node_says_why(comfyui_server: LocalServer) -> None:
     (comfyui_server.input / "broken.png").write_bytes(b"no picture")
     load = {"class_type": "LoadImage", "inputs": {"image": "broken.png"}}
-    with pytest.raises(Failed, match="LoadImage") as caught:
+    with pytest.raises(NodeFailedError, match="LoadImage") as caught:
         comfyui_server.queue({"1": load, "2": save("x")})
     assert caught.value.node_id == "1"
     assert caught.value.exception_message

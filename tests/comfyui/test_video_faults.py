@@ -18,7 +18,7 @@ import pytest
 import torch
 from amt_frame_interpolation.video.encode import VideoWriter
 from setup.install import ROOT, ComfyUI
-from setup.server import Failed, Interrupted, LocalServer, lay_base
+from setup.server import LocalServer, NodeFailedError, RunInterruptedError, lay_base
 
 LONG = 1200
 """Frames of a clip that takes a while."""
@@ -94,7 +94,7 @@ def test_an_interruption(server: LocalServer, tmp_path: Path) -> None:
     run = server.submit(prompt("long.mp4"))
     until_a_file_is_begun(server, before)
     server.interrupt()
-    with pytest.raises(Interrupted, match="AMTInterpolateVideo"):
+    with pytest.raises(RunInterruptedError, match="AMTInterpolateVideo"):
         server.wait(run)
     assert files(server) == before
     goes_on(server, tmp_path)
@@ -109,7 +109,7 @@ def test_an_interruption(server: LocalServer, tmp_path: Path) -> None:
 )
 def test_a_damaged_file(server: LocalServer, tmp_path: Path, file: str, message: str) -> None:
     before = files(server)
-    with pytest.raises(Failed, match=message) as caught:
+    with pytest.raises(NodeFailedError, match=message) as caught:
         server.queue(prompt(file))
     assert caught.value.node_id == "3"
     assert files(server) == before
@@ -126,7 +126,9 @@ def test_a_full_disk(server: LocalServer, tmp_path: Path) -> None:
     soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, hard))
     try:
-        with pytest.raises(Failed, match=r"could not be written to .*MiB are free there.*Free some space") as caught:
+        with pytest.raises(
+            NodeFailedError, match=r"could not be written to .*MiB are free there.*Free some space"
+        ) as caught:
             server.queue(prompt("large.mp4"))
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))

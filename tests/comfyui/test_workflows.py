@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from setup.install import ROOT
-from setup.server import Failed, LocalServer, Refused
+from setup.server import LocalServer, NodeFailedError, RefusedError
 
 API = ROOT / "workflows" / "api"
 EXPECTED = {
@@ -54,21 +54,21 @@ def test_linked_passes_are_checked(comfyui_server: LocalServer) -> None:
     prompt = read("two_images_to_video")
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
     prompt["5"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
-    with pytest.raises(Failed, match="expected a whole number from 0 to 8, got 40"):
+    with pytest.raises(NodeFailedError, match="expected a whole number from 0 to 8, got 40"):
         comfyui_server.queue(prompt)
 
 
 def test_widget_values_are_checked(comfyui_server: LocalServer) -> None:
     prompt = read("two_images_to_video")
     prompt["5"]["inputs"] |= {"recursive_interpolation_passes": 9, "output_fps": 0}
-    with pytest.raises(Refused, match="recursive_interpolation_passes"):
+    with pytest.raises(RefusedError, match="recursive_interpolation_passes"):
         comfyui_server.queue(prompt)
 
 
 def test_another_type_in_the_model_socket_is_refused(comfyui_server: LocalServer) -> None:
     prompt = read("two_images_to_video")
     prompt["5"]["inputs"]["interp_model"] = ["3", 0]
-    with pytest.raises(Refused, match="interp_model"):
+    with pytest.raises(RefusedError, match="interp_model"):
         comfyui_server.queue(prompt)
 
 
