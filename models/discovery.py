@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
+from ..printable import printable
 from .catalogue import BUNDLED, BUNDLED_FOLDER, PUBLISHED, Record, by_name
 from .errors import CheckpointNotFoundError
 
@@ -43,7 +44,7 @@ def find_checkpoint(
         return record
     places = ", ".join(str(folder) for folder in folders) or "no folder"
     raise CheckpointNotFoundError(
-        f"There is no checkpoint {name!r} (any more). Looked in {places}. Put the file back, or refresh the list of "
+        f"There is no checkpoint {printable(repr(name), 200)} (any more). Looked in {places}. Put the file back, or refresh the list of "
         "models (R) and choose another."
     )
 
@@ -68,12 +69,12 @@ def _relative(name: str) -> str:
     windows = PureWindowsPath(name)  # knows both separators, drives and shares
     if not name or "\0" in name or windows.anchor or windows.drive or ".." in windows.parts:
         raise CheckpointNotFoundError(
-            f"{name!r} is no checkpoint's name: expected one relative to the folders of models, such as amt-s.pth "
+            f"{printable(repr(name), 200)} is no checkpoint's name: expected one relative to the folders of models, such as amt-s.pth "
             "or mine/finetuned.safetensors. Choose one from the list."
         )
     if not name.lower().endswith(SUFFIXES):
         raise CheckpointNotFoundError(
-            f"{name!r} is no checkpoint's name: expected one that ends in {', '.join(SUFFIXES)}. "
+            f"{printable(repr(name), 200)} is no checkpoint's name: expected one that ends in {', '.join(SUFFIXES)}. "
             "Choose one from the list."
         )
     return windows.as_posix()

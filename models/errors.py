@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from ..printable import printable
+
 
 class CheckpointError(Exception):
-    """No checkpoint could be had; the message is for the person who runs the workflow."""
+    """No checkpoint could be had; the message is for the person who runs the workflow.
+
+    It may name files and tensors, and repeat what a server says, so it is made printable.
+    """
+
+    # ComfyUI shows the name of the class before the message, and the module, too, if it is not this one.
+    __module__ = "builtins"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, 8192))
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = CheckpointError.__module__
 
 
 class CheckpointNotFoundError(CheckpointError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..amt.network import AMT, Config
+from ..printable import printable
 from .architectures import expected_shapes, other_architecture, recognise
 from .catalogue import BUNDLED_FOLDER, CATALOGUE, Record, by_digest, by_name
 from .digests import sha256
@@ -25,14 +28,16 @@ from .errors import (
     WrongDigestError,
     WrongTensorsError,
 )
-from .stored import Content, StoredTensor, open_stored
+from .opening import open_stored
+from .stored import Stored, StoredTensor
+from .torch_files import WRAPPERS
 
 logger = logging.getLogger(__name__)
 
-WRAPPERS = ("state_dict", "params_ema", "params", "model")
-"""Under what names training programs store the weights; where several are there, the first."""
-PREFIXES = ("module.", "_orig_mod.", "model.")
+PREFIXES = re.compile(r"(?:module\.|_orig_mod\.|model\.)*")
 """What data parallelism, torch.compile and training frameworks put before every name."""
+MADE_BY = "amt-frame-interpolation"
+"""What the metadata of a file by this project's training has under `made_by`."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +50,31 @@ class Checkpoint:
     sha256: str
     record: Record | None
     """Of the catalogue; None for a file that it does not know."""
-    remarks: tuple[str, ...]
-    """What the user should know: sentences, also logged as warnings."""
+    remark: str
+    """What the user should know, also logged as a warning; empty where there is nothing."""
 
 
 def load_checkpoint(path: Path, records: Iterable[Record] = CATALOGUE) -> Checkpoint:
     """Loads a checkpoint of AMT-S, -L or -G.
 
     Which of them is read from the tensors. Whether it was trained for every time cannot be: the catalogue knows it by
-    the file's digest, or for a file whose digest nobody published by its name; other files count as trained for the
-    middle alone.
+    the file's digest, or for a file whose digest nobody published by its name; and a file by this project's training
+    says it in its metadata. Other files count as trained for the middle alone.
 
-    Raises CheckpointError; each kind in `errors` has its own class.
+    Raises:
+        CheckpointError: each kind in `errors` has its own class.
     """
     records = tuple(records)
     # ComfyUI runs nodes in inference mode; parameters made in it could not be used outside of it.
     with torch.inference_mode(False), _reasons(path, records):
-        with open_stored(path) as content:
-            config, weights = _read_weights(content)
+        with open_stored(path) as stored:
+            config, weights = _read_weights(stored)
         digest = sha256(path)
-        record, remarks = _identify(path, digest, config, records)
-        network = _build(config, weights, any_time=record is not None and record.any_time)
-    for remark in remarks:
+        record, any_time, remark = _identify(path, digest, config, stored.metadata, records)
+        network = _build(config, weights, any_time=any_time)
+    if remark:
         logger.warning(remark)
-    return Checkpoint(network, path, digest, record, remarks)
+    return Checkpoint(network, path, digest, record, remark)
 
 
 @contextmanager
@@ -81,14 +87,14 @@ def _reasons(path: Path, records: Sequence[Record]) -> Iterator[None]:
             f"{path} is not there any more. Put it back, or choose another model and refresh the list (R)."
         ) from None
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error}. Check the file's permissions and the disk.") from error
+        raise CheckpointError(f"{path} can't be read: {error}. Check the file's permissions and the disk.") from None
     except WrongDigestError:
         raise
     except CheckpointError as error:
         remedy = ""
         if isinstance(error, (NotACheckpointError, DamagedCheckpointError, NonFiniteWeightsError)):
             remedy = " " + _get_it_again(path, records)
-        raise type(error)(f"{path}: {error}.{remedy}") from error
+        raise type(error)(f"{path}: {error}.{remedy}") from None
 
 
 def _get_it_again(path: Path, records: Sequence[Record]) -> str:
@@ -105,15 +111,15 @@ def _get_it_again(path: Path, records: Sequence[Record]) -> str:
 # Reading
 
 
-def _read_weights(content: Content) -> tuple[Config, dict[str, Tensor]]:
-    tensors = _canonical(content)
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    config = recognise(shapes)
+def _read_weights(stored: Stored) -> tuple[Config, dict[str, Tensor]]:
+    prefix = _prefix(stored.tensors)
+    tensors = {name[len(prefix) :]: tensor for name, tensor in stored.tensors.items()}
+    config = recognise({name: tensor.shape for name, tensor in tensors.items()})
     if config is None:
-        raise WrongArchitectureError(_describe(shapes.keys(), content))
+        raise WrongArchitectureError(_describe(tensors, stored.names))
     # Before anything is read: shapes bound the memory that reading takes, whatever the file claims.
     _compare(config, tensors)
-    weights = {name: tensors[name].read() for name in expected_shapes(config)}
+    weights = {name: tensors[name].read().to(torch.float32, copy=True).contiguous() for name in expected_shapes(config)}
     broken = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
     if broken:
         raise NonFiniteWeightsError(
@@ -123,25 +129,17 @@ def _read_weights(content: Content) -> tuple[Config, dict[str, Tensor]]:
     return config, weights
 
 
-def _canonical(content: Content) -> dict[str, StoredTensor]:
-    """The bare state dict: no dictionary around it, no prefix before its names."""
-    for wrapper in WRAPPERS:
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping) and any(isinstance(value, StoredTensor) for value in inner.values()):
-            content = inner
-            break
-    tensors = {name: value for name, value in content.items() if isinstance(value, StoredTensor)}
-    while prefix := next((prefix for prefix in PREFIXES if tensors and all(n.startswith(prefix) for n in tensors)), ""):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+def _prefix(names: Iterable[str]) -> str:
+    """What all the names begin with and no parameter's own name does."""
+    match = PREFIXES.match(os.path.commonprefix(list(names)))  # noqa: RUF071  (they are no paths)
+    return match.group() if match else ""
 
 
-def _describe(names: Iterable[str], content: Content) -> str:
-    names = tuple(names)
+def _describe(names: Collection[str], all_names: Collection[str]) -> str:
     if not names:
         return (
             "it holds no tensors under the names of a network. Expected a state dict of AMT-S, -L or -G, bare or as "
-            f"one of {', '.join(WRAPPERS)}; there is {_handful(content) or 'nothing'}. If a whole model was saved "
+            f"one of {', '.join(WRAPPERS)}; there is {_handful(all_names) or 'nothing'}. If a whole model was saved "
             "(torch.save(model)), save model.state_dict() instead"
         )
     kind, remedy = other_architecture(names) or ("something else", "Choose an AMT model.")
@@ -169,25 +167,34 @@ def _compare(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
 
 
 def _handful(names: Iterable[str], most: int = 4) -> str:
-    names = [f"{name:.100}" for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    names = list(names)
+    shown = ", ".join(printable(name, 100) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # Identity
 
 
 def _identify(
-    path: Path, digest: str, config: Config, records: Sequence[Record]
-) -> tuple[Record | None, tuple[str, ...]]:
-    """The catalogue's record of this file, and what there is to say about it."""
+    path: Path, digest: str, config: Config, metadata: Mapping[str, str], records: Sequence[Record]
+) -> tuple[Record | None, bool, str]:
+    """The catalogue's record of this file, whether it was trained for every time, and what there is to say about it."""
     if record := by_digest(digest, records):
-        return record, ()
+        return record, record.any_time, ""
     record = by_name(path.name, records)
+    name = printable(path.name)
     if record is None or (record.repo is None and path.parent != BUNDLED_FOLDER):
-        return None, (
-            f"{path.name} is not in the catalogue: it is taken for {config.name} trained for the middle between two "
-            "frames (time 0.5) alone, and other times are reached by repeated halving. "
-            f"SHA-256 {digest}.",
+        times = metadata.get("times") if metadata.get("made_by") == MADE_BY else None
+        if times in ("any", "0.5"):
+            return None, times == "any", ""
+        return (
+            None,
+            False,
+            (
+                f"{name} is not in the catalogue and does not say for which times it was trained. It is taken for "
+                f"{config.name} trained for the middle between two frames (time 0.5) alone; other times are reached by "
+                f"repeated halving. SHA-256 {digest}."
+            ),
         )
     if record.config != config:
         raise WrongArchitectureError(
@@ -196,15 +203,19 @@ def _identify(
         )
     if record.sha256 is None:
         if record.repo is None:
-            return record, ()
+            return record, record.any_time, ""
         times = "every time between two frames" if record.any_time else "the middle between two frames alone"
-        return record, (
-            f"{path.name} is taken by its name for the published file, trained for {times}: no digest of it is known. "
-            f"This file's SHA-256 is {digest}.",
+        return (
+            record,
+            record.any_time,
+            (
+                f"{name} is taken by its name for the published file, trained for {times}: no digest of it is known. "
+                f"This file's SHA-256 is {digest}."
+            ),
         )
     difference = (
-        f"{path} is not the {record.name} that the catalogue knows: SHA-256 {digest} ({path.stat().st_size} bytes), "
-        f"expected {record.sha256} ({record.bytes} bytes)."
+        f"{printable(path, 4096)} is not the {record.name} that the catalogue knows: "
+        f"SHA-256 {digest} ({path.stat().st_size} bytes), expected {record.sha256} ({record.bytes} bytes)."
     )
     if record.pinned:
         remedy = (
@@ -214,9 +225,13 @@ def _identify(
             else "Otherwise install the pack anew."
         )
         raise WrongDigestError(f"{difference} If it is a checkpoint of your own, give it a name of its own. {remedy}")
-    return None, (
-        f"{difference} The expected digest has a single source, so it may be the one that is wrong. The file is a "
-        f"whole {config.name} and is used, for the middle between two frames (time 0.5) alone.",
+    return (
+        None,
+        False,
+        (
+            f"{difference} The expected digest has a single source, so it may be the one that is wrong. The file is a "
+            f"whole {config.name} and is used, for the middle between two frames (time 0.5) alone."
+        ),
     )
 
 
