@@ -44,8 +44,8 @@ def find_checkpoint(
         return record
     places = ", ".join(str(folder) for folder in folders) or "no folder"
     raise CheckpointNotFoundError(
-        f"There is no checkpoint {printable(repr(name), 200)} (any more). Looked in {places}. Put the file back, or refresh the list of "
-        "models (R) and choose another."
+        f"There is no checkpoint {printable(repr(name), 200)} (any more). Looked in {places}. "
+        "Put the file back, or refresh the list of models (R) and choose another."
     )
 
 
@@ -69,8 +69,8 @@ def _relative(name: str) -> str:
     windows = PureWindowsPath(name)  # knows both separators, drives and shares
     if not name or "\0" in name or windows.anchor or windows.drive or ".." in windows.parts:
         raise CheckpointNotFoundError(
-            f"{printable(repr(name), 200)} is no checkpoint's name: expected one relative to the folders of models, such as amt-s.pth "
-            "or mine/finetuned.safetensors. Choose one from the list."
+            f"{printable(repr(name), 200)} is no checkpoint's name: expected one relative to the folders of models, "
+            "such as amt-s.pth or mine/finetuned.safetensors. Choose one from the list."
         )
     if not name.lower().endswith(SUFFIXES):
         raise CheckpointNotFoundError(
