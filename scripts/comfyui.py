@@ -32,13 +32,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from setup.install import HOME, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
+from setup.install import HOME, PACK_FOLDER, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
 from setup.server import PRIVATE, Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
 
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
 DEMO_FILES = ROOT / "media"
-PACK_FOLDER = "amt-frame-interpolation"
 TEST_PROCESSES = 2
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
@@ -121,7 +120,7 @@ def show(server: Client, file: OutputFile) -> None:
     sheet = path.with_name(f"{path.stem.rstrip('_')}-frames.png")
     python = server.comfyui.python if isinstance(server, LocalServer) else _python_for_sheets()
     done = subprocess.run(
-        [python, ROOT / "scripts" / "documents" / "contact_sheet.py", path, sheet],
+        [python, ROOT / "scripts" / "documents", "contact_sheet", path, sheet],
         capture_output=True,
         text=True,
         env=clean_env(),

@@ -20,10 +20,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
-from setup.install import ROOT, ComfyUI, find_or_made
+from setup.install import PACK_FOLDER, ROOT, ComfyUI, find_or_made
 from setup.server import LocalServer, lay_base
 
-PACK_FOLDER = "amt-frame-interpolation"
 VHS_FOLDER = "ComfyUI-VideoHelperSuite"
 
 ServerStarter = Callable[..., LocalServer]

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from documents import contact_sheet
 from PIL import Image
+from setup.install import ROOT
+
+COMMAND = [sys.executable, ROOT / "scripts" / "documents", "contact_sheet"]
 
 
 def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 48)) -> Path:
@@ -43,19 +46,18 @@ def test_a_long_video_is_sampled_from_end_to_end(tmp_path: Path) -> None:
 
 def test_the_tiles_show_the_frames(tmp_path: Path) -> None:
     video, target = write_video(tmp_path / "v.mp4", 5), tmp_path / "sheet.png"
-    command = [sys.executable, contact_sheet.__file__, video, target]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run([*COMMAND, video, target], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "5 frames, 64 x 48, 24 fps, 0.21 s"
     with Image.open(target) as picture:
         sheet = np.asarray(picture.convert("L")).astype(float)
-    gap, width, height = 4, 64, 48 + 14
+    gap, width, height = 4, 64, 48 + 16
     for i in range(5):
-        y, x = gap + i // 3 * (height + gap) + 24, gap + i % 3 * (width + gap) + 32
+        y, x = i // 3 * (height + gap) + 24, i % 3 * (width + gap) + 32
         assert abs(sheet[y, x] - (20 + 50 * i)) <= 4
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_text("no video", "utf-8")
-    command = [sys.executable, contact_sheet.__file__, tmp_path / "v.mp4", tmp_path / "sheet.png"]
+    command = [*COMMAND, tmp_path / "v.mp4", tmp_path / "sheet.png"]
     assert subprocess.run(command, capture_output=True, check=False).returncode != 0
     assert not (tmp_path / "sheet.png").exists()

@@ -14,6 +14,7 @@ pytest.importorskip("skimage", reason="the evaluation needs scikit-image")
 
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.amt.padding import Padding
+from documents.marks import insert
 from evaluation import checks, evaluate, metrics, report
 from evaluation.methods import Blend, FlowWarp, Minterpolate, Pairwise, displacement
 from PIL import Image
@@ -460,11 +461,11 @@ class TestReport:
     def test_text_goes_between_marks_and_nowhere_else(self, tmp_path):
         path = tmp_path / "README.md"
         path.write_text("before\n<!-- evaluation: summary -->\nold\nrows\n<!-- /evaluation: summary -->\nafter\n")
-        assert report.insert(path, "summary", r"new \1 rows")
-        assert report.insert(path, "summary", "newer")
+        assert insert(path, "evaluation: summary", r"new \1 rows")
+        assert insert(path, "evaluation: summary", "newer")
         assert path.read_text() == "before\n<!-- evaluation: summary -->\nnewer\n<!-- /evaluation: summary -->\nafter\n"
-        assert not report.insert(path, "details", "x")
-        assert not report.insert(tmp_path / "none.md", "summary", "x")
+        assert not insert(path, "evaluation: details", "x")
+        assert not insert(tmp_path / "none.md", "evaluation: summary", "x")
 
     def test_documents_are_written(self, results, tmp_path, monkeypatch):
         for name in ("README", "CARD", "FIGURES"):
@@ -482,7 +483,7 @@ class TestReport:
     def test_strips_show_the_same_square_of_each(self, tmp_path):
         images = {name: level(value, (64, 64, 3)) for name, value in (("a", 0.0), ("b", 0.5), ("c", 1.0))}
         picture = report.strip(images, (16, 8), 32)
-        shown = np.asarray(picture)[-32:]
+        shown = np.asarray(picture)[:32]
         assert shown.shape == (32, 3 * 32 + 2 * 4, 3)
         assert [int(shown[16, 16 + 36 * i, 0]) for i in range(3)] == [0, 128, 255]
         report.save(picture, tmp_path / "pictures" / "strip.jpg")
@@ -512,4 +513,4 @@ class TestReport:
         names = evaluate.write_pictures(rows, {"clip": clip}, {"blend": Pairwise(Blend())})
         assert names == ["hard-1.jpg"]
         # Both inputs, one method and the truth.
-        assert Image.open(tmp_path / names[0]).size == (4 * 192 + 3 * 4, 192 + 20)
+        assert Image.open(tmp_path / names[0]).size == (4 * 192 + 3 * 4, 192 + 22)

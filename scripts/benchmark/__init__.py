@@ -4,3 +4,5 @@ python scripts/benchmark speed          networks beside ComfyUI core's; --write-
 python scripts/benchmark video memory   peak memory of a short and of a long video
 python scripts/benchmark video busy     how much of a video's time the network works
 """
+
+COMMANDS = ("speed", "video")

@@ -1,11 +1,12 @@
-import importlib
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import benchmark
 
-if sys.argv[1:2] not in (["speed"], ["video"]):
+if sys.argv[1:2] not in ([command] for command in benchmark.COMMANDS):
     sys.exit(benchmark.__doc__)
-importlib.import_module(f"benchmark.{sys.argv.pop(1)}").main()
+sys.argv[:2] = [f"benchmark {sys.argv[1]}"]  # what the command calls itself
+import_module(sys.argv[0].replace(" ", ".")).main()

@@ -1,11 +1,12 @@
-import importlib
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import documents
 
-if sys.argv[1:2] not in (["templates"], ["blueprint"], ["pictures"], ["screenshots"]):
+if sys.argv[1:2] not in ([command] for command in documents.COMMANDS):
     sys.exit(documents.__doc__)
-importlib.import_module(f"documents.{sys.argv.pop(1)}").main()
+sys.argv[:2] = [f"documents {sys.argv[1]}"]  # what the command calls itself
+import_module(sys.argv[0].replace(" ", ".")).main()

@@ -9,16 +9,14 @@ the browser tests need; run it with ComfyUI's Python.
 from __future__ import annotations
 
 import json
-import tempfile
 import uuid
-from pathlib import Path
 from typing import Any
 
-from setup.editor import Editor, browser, prepare_settings
-from setup.install import ROOT, find_or_make
-from setup.server import LocalServer, lay_base
+from setup.editor import Editor, open_editor
+from setup.install import PACK_FOLDER, ROOT
+from setup.server import LocalServer
 
-from documents.templates import PACK_FOLDER, lay_out, pack_of
+from documents.templates import lay_out, pack_of
 
 TARGET = ROOT / "subgraphs" / "AMT Keyframes to Video.json"
 DESCRIPTION = "Makes a smooth video from keyframes, or from any image batch, and saves it."
@@ -94,24 +92,8 @@ def make_blueprint(editor: Editor, server: LocalServer) -> dict[str, Any]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        base = lay_base(Path(temporary), {PACK_FOLDER: ROOT})
-        prepare_settings(base)
-        arguments = ["--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
-        log = base / "comfyui.log"
-        with (
-            LocalServer(find_or_make(print), base=base, arguments=arguments, log=log, device="cpu") as server,
-            browser() as chromium,
-        ):
-            page = chromium.new_page(viewport={"width": 1600, "height": 900})
-            page.set_default_timeout(120_000)
-            editor = Editor(page, server)
-            editor.open()
-            blueprint = make_blueprint(editor, server)
-    TARGET.parent.mkdir(exist_ok=True)
+    with open_editor() as (editor, server):
+        editor.open()
+        blueprint = make_blueprint(editor, server)
     TARGET.write_text(json.dumps(blueprint, indent=2) + "\n", "utf-8")
     print(TARGET.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()

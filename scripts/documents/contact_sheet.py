@@ -1,19 +1,23 @@
-"""A video's frames on one picture: `python scripts/documents/contact_sheet.py VIDEO SHEET.png`. Needs PyAV and Pillow.
+"""A video's frames on one picture, each with its number and time, and a line that describes the video.
 
-Prints one line that describes the video.
+Needs PyAV and Pillow. scripts/comfyui.py shows with it what the demo has made.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from pathlib import Path
 
 import av
-from PIL import Image, ImageDraw
+from PIL import Image
+
+from documents.tiles import GAP, tiles
 
 MOST = 40
 """Tiles on a sheet; of a longer video, evenly spaced frames with the first and the last are shown."""
+WIDTH = 1600
 
 
 def read_frames(video: Path) -> tuple[list[tuple[int, Image.Image]], int, float]:
@@ -27,40 +31,23 @@ def read_frames(video: Path) -> tuple[list[tuple[int, Image.Image]], int, float]
     return frames, count, rate
 
 
-def sheet(frames: list[tuple[int, Image.Image]], rate: float, *, width: int = 1600, gap: int = 4) -> Image.Image:
-    """The frames in rows, each with its number and time."""
+def sheet(frames: list[tuple[int, Image.Image]], rate: float) -> Image.Image:
     columns = min(len(frames), max(3, math.ceil(math.sqrt(len(frames)))))
-    rows = math.ceil(len(frames) / columns)
-    size = frames[0][1].size
-    scale = min(1.0, (width - gap * (columns + 1)) / columns / size[0])
-    tile = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    label = 14
-    picture = Image.new("RGB", (gap + columns * (tile[0] + gap), gap + rows * (tile[1] + label + gap)), (24, 24, 24))
-    draw = ImageDraw.Draw(picture)
-    for place, (index, frame) in enumerate(frames):
-        x = gap + place % columns * (tile[0] + gap)
-        y = gap + place // columns * (tile[1] + label + gap)
-        picture.paste(frame.resize(tile, Image.Resampling.LANCZOS), (x, y))
-        time = f"  {index / rate:.3f} s" if rate else ""
-        draw.text((x + 2, y + tile[1] + 1), f"{index}{time}", fill=(220, 220, 220))
-    return picture
+    width, height = frames[0][1].size
+    scale = min(1.0, (WIDTH / columns - GAP) / width)
+    labelled = [(f"{i}  {i / rate:.3f} s" if rate else f"{i}", frame) for i, frame in frames]
+    return tiles(labelled, (max(1, round(width * scale)), max(1, round(height * scale))), columns=columns, label=16)
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    video, target = map(Path, arguments)
-    frames, count, rate = read_frames(video)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("sheet", type=Path, help="PNG or JPEG")
+    asked = parser.parse_args()
+    frames, count, rate = read_frames(asked.video)
     if not frames:
-        print(f"{video} has no frames.", file=sys.stderr)
-        return 1
-    sheet(frames, rate).save(target)
+        sys.exit(f"{asked.video} has no frames.")
+    sheet(frames, rate).save(asked.sheet)
     width, height = frames[0][1].size
     length = f", {rate:g} fps, {count / rate:.2f} s" if rate else ""
     print(f"{count} frames, {width} x {height}{length}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,9 +7,6 @@ Needs torch and Pillow, and no ComfyUI.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import _pack  # noqa: F401  (makes the pack importable)
 import numpy as np
 import torch
 from _pack import ROOT
@@ -19,13 +16,13 @@ from amt_frame_interpolation.amt.network import AMT, Motion
 from amt_frame_interpolation.amt.timeline import halvings
 from amt_frame_interpolation.models.catalogue import BUNDLED, BUNDLED_FOLDER
 from amt_frame_interpolation.models.loading import load_checkpoint
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
+
+from documents.tiles import BACKGROUND, tiles
 
 TARGET = ROOT / "web" / "docs" / "images"
 SIDE = 200
-GAP = 4
-LABEL = 26
 
 
 def read(name: str) -> Tensor:
@@ -35,15 +32,8 @@ def read(name: str) -> Tensor:
 
 def row(frames: list[tuple[str, Tensor]]) -> Image.Image:
     """Pictures [h, w, 3] beside each other, each with its label."""
-    picture = Image.new("RGB", (len(frames) * (SIDE + GAP) - GAP, SIDE + LABEL), (24, 26, 32))
-    draw = ImageDraw.Draw(picture)
-    for index, (label, frame) in enumerate(frames):
-        x = index * (SIDE + GAP)
-        tile = Image.fromarray((frame.clamp(0, 1) * 255).round().byte().numpy())
-        picture.paste(tile.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, 0))
-        place = (x + SIDE / 2, SIDE + LABEL / 2)
-        draw.text(place, label, font=ImageFont.load_default(15), fill=(230, 233, 240), anchor="mm")
-    return picture
+    pixels = [(label, (frame.clamp(0, 1) * 255).round().byte().numpy()) for label, frame in frames]
+    return tiles([(label, Image.fromarray(picture)) for label, picture in pixels], (SIDE, SIDE))
 
 
 def wheel() -> Tensor:
@@ -51,7 +41,7 @@ def wheel() -> Tensor:
     steps = torch.linspace(-1, 1, 2 * SIDE)
     flow = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))
     inside = torch.hypot(*flow) <= 1
-    background = torch.tensor([24, 26, 32])[:, None, None] / 255
+    background = torch.tensor(BACKGROUND)[:, None, None] / 255
     return torch.where(inside, flow_to_colours(flow, 1), background).movedim(0, -1)
 
 
@@ -64,10 +54,8 @@ def motion(network: AMT, frame0: Tensor, frame1: Tensor) -> Motion:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    TARGET.mkdir(parents=True, exist_ok=True)
-    path = TARGET / name
-    picture.save(path, quality=85, optimize=True)
-    print(Path(path).relative_to(ROOT))
+    picture.save(TARGET / name, quality=85, optimize=True)
+    print((TARGET / name).relative_to(ROOT))
 
 
 @torch.inference_mode()
@@ -80,7 +68,3 @@ def main() -> None:
     shown = motion_pictures(motion(network, first, last))
     names = ("flow0", "flow1", "mask", "residual")
     save(row([*((name, getattr(shown, name)[0]) for name in names), ("colours of the flow", wheel())]), "motion.jpg")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,17 @@
 """Takes the pictures of the editor in README.md from what the tests in a browser saw: docs/pictures/editor_*.jpg.
 
-  NEWEST_FRONTEND=1 python3 scripts/comfyui.py test tests/browser -k newest-vue
-  python scripts/documents screenshots
-
-Needs Pillow, and the folder .ci/artifacts/screenshots that these tests fill.
+python3 scripts/comfyui.py test tests/browser -k pinned-vue
+python scripts/documents screenshots
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from _pack import ROOT
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots" / "newest-vue"
+SCREENSHOTS = ROOT / ".ci" / "artifacts" / "screenshots" / "pinned-vue"
 PICTURES = {"graph": "editor_two_images.jpg"}
 """Screenshot to picture."""
 
@@ -27,9 +24,3 @@ def main() -> None:
         with Image.open(source) as picture:
             picture.convert("RGB").save(ROOT / "docs" / "pictures" / target, quality=88, optimize=True)
         print(f"docs/pictures/{target}")
-
-
-if __name__ == "__main__":
-    if sys.argv[1:]:
-        sys.exit(__doc__)
-    main()

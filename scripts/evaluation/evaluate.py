@@ -28,6 +28,7 @@ import torch
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.models.digests import sha256
 from amt_frame_interpolation.models.loading import load_checkpoint
+from documents.marks import insert
 from safetensors import safe_open
 from training.clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
 
@@ -218,7 +219,8 @@ def write_docs(results: dict[str, Any], pictures: Sequence[str]) -> None:
     for path in (README, CARD):
         folder = "../docs/pictures" if path == CARD else "docs/pictures"
         shown = "\n\n".join(f"![Inputs, other methods, AMT-S and the truth]({folder}/{name})" for name in pictures)
-        written = [name for name, text in (blocks | {"pictures": shown}).items() if report.insert(path, name, text)]
+        texts = blocks | {"pictures": shown}
+        written = [name for name, text in texts.items() if insert(path, f"evaluation: {name}", text)]
         print(f"{path.name}: {', '.join(written) or 'no marks of ours in it'}", file=sys.stderr)
 
 

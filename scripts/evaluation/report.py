@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from documents.tiles import tiles
+from PIL import Image
 
 MOST_BYTES = 150_000
 """Of one picture."""
@@ -97,28 +97,11 @@ def training(results: dict[str, Any]) -> str:
     )
 
 
-def insert(path: Path, block: str, text: str) -> bool:
-    """Puts a text between the marks of a block; False where the file has none."""
-    if not path.exists():
-        return False
-    marks = rf"(<!-- evaluation: {block} -->\n).*?(<!-- /evaluation: {block} -->)"
-    changed, count = re.subn(marks, lambda match: f"{match[1]}{text}\n{match[2]}", path.read_text(), flags=re.DOTALL)
-    if count:
-        path.write_text(changed)
-    return bool(count)
-
-
 def strip(images: dict[str, np.ndarray], place: tuple[int, int], side: int) -> Image.Image:
-    """The same square of several images (float [h, w, 3], 0..1) in a row, each with its name above."""
-    label, gap = 20, 4
-    top, left = place
-    picture = Image.new("RGB", ((side + gap) * len(images) - gap, side + label), "white")
-    draw = ImageDraw.Draw(picture)
-    for i, (name, image) in enumerate(images.items()):
-        crop = (image[top : top + side, left : left + side] * 255).round().clip(0, 255).astype(np.uint8)
-        picture.paste(Image.fromarray(crop), (i * (side + gap), label))
-        draw.text((i * (side + gap), 2), name, fill="black", font=ImageFont.load_default(13))
-    return picture
+    """The same square of several images (float [h, w, 3], 0..1) in a row, each with its name."""
+    squares = (slice(place[0], place[0] + side), slice(place[1], place[1] + side))
+    crops = {name: (image[squares] * 255).round().clip(0, 255).astype(np.uint8) for name, image in images.items()}
+    return tiles([(name, Image.fromarray(crop)) for name, crop in crops.items()], (side, side))
 
 
 def busiest(frame0: np.ndarray, frame1: np.ndarray, side: int) -> tuple[int, int]:

@@ -11,14 +11,16 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FloatRect, Locator, Page, Response
+from setup.install import PACK_FOLDER, ROOT, find_or_make
+from setup.server import Client, LocalServer
 
-    from setup.server import Client
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FloatRect, Locator, Response
 
 T = TypeVar("T")
 
@@ -44,9 +46,9 @@ class NoBrowserError(Exception):
     """There is no browser to drive; the text says what is missing."""
 
 
-def prepare_settings(base: Path, **changed: object) -> None:
+def prepare_settings(base: Path) -> None:
     """Writes the editor's settings into a server's base directory; to be called before the server starts."""
-    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({**SETTINGS, **changed}), "utf-8")
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(SETTINGS), "utf-8")
 
 
 def find_browser() -> str:
@@ -81,11 +83,21 @@ def browser() -> Iterator[Browser]:
             started.close()
 
 
+@contextlib.contextmanager
+def open_editor(packs: Mapping[str, Path] | None = None) -> Iterator[tuple[Editor, LocalServer]]:
+    """The editor of a server of its own, with this pack, others, and the pack's demo pictures; both end with this."""
+    with tempfile.TemporaryDirectory() as base, browser() as chromium:
+        with_ours = {PACK_FOLDER: ROOT, **(packs or {})}
+        with LocalServer.private(find_or_make(), Path(base), with_ours, prepare=prepare_settings) as server:
+            yield Editor(chromium, server), server
+
+
 class Editor:
     """The editor of a server, in one page of a browser."""
 
-    def __init__(self, page: Page, server: Client) -> None:
-        self.page = page
+    def __init__(self, chromium: Browser, server: Client) -> None:
+        self.page = page = chromium.new_page(viewport={"width": 1600, "height": 900})
+        self.page.set_default_timeout(120_000)
         self.server = server
         self.complaints: list[str] = []
         """What the page has complained of: errors in the console, uncaught ones, and requests that failed."""

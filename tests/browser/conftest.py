@@ -109,12 +109,10 @@ def editor(
     frontend, nodes = request.param.split("-")
     server = editor_server(frontend)
     server.post("/settings", {"Comfy.VueNodes.Enabled": nodes == "vue"})
-    page = chromium.new_page(viewport={"width": 1600, "height": 900})
-    page.set_default_timeout(120_000)
-    editor = Editor(page, server)
+    editor = Editor(chromium, server)
     editor.open()
     yield editor
-    page.close()
+    editor.page.close()
 
 
 @pytest.fixture(autouse=True)
