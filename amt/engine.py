@@ -10,9 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .padding import Padding
-from .sources import Gap, Source, moving
+from .network.padding import Padding
+from .out_of_memory import is_out_of_memory
 from .timeline import dyadic
+from .timeline.sources import Gap, Source, moving
 
 HALF = Fraction(1, 2)
 
@@ -220,10 +221,3 @@ class Engine:
                 "precision fp32; if it is fp32 already, the checkpoint is damaged."
             )
         return [_Frame(frame, gap.frame0.size) for frame, gap in zip(made.split(1), gaps, strict=True)]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it says that memory ran out, the device's or the host's."""
-    # PyTorch has no class of its own for host memory, nor for what CUDA reports late.
-    late = getattr(error, "error_code", None) == 2  # cudaErrorMemoryAllocation
-    return isinstance(error, torch.OutOfMemoryError) or late or "can't allocate memory" in str(error)

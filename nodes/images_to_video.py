@@ -9,8 +9,8 @@ import comfy.model_management as mm
 from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
-from ..amt.cuts import THRESHOLD
 from ..amt.timeline import multiples
+from ..amt.timeline.cuts import THRESHOLD
 from ..video.encode import VideoWriter
 from ..video.threads import FRAMES_BEHIND, WriteBehind
 from .checks import join_images

@@ -10,9 +10,9 @@ from typing import cast, get_args
 
 from comfy_api.latest import io
 
-from ..amt.cuts import THRESHOLD, CutDetector
-from ..amt.look import Look
 from ..amt.timeline import MOST_PASSES, End, exact_rate
+from ..amt.timeline.cuts import THRESHOLD, CutDetector
+from ..amt.timeline.look import Look
 
 InterpModel = io.Custom("INTERP_MODEL")
 """ComfyUI core's type for frame-interpolation models."""

@@ -15,10 +15,9 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-from ..amt.compiling import Compilation
 from ..amt.engine import Engine, Interpolator
-from ..amt.network import AMT
-from ..amt.padding import Padding
+from ..amt.fast import Compilation, FastAMT
+from ..amt.network.padding import Padding
 from .checks import free_memory
 
 MOST_PAIRS = 8
@@ -28,7 +27,7 @@ MOST_PAIRS = 8
 class AMTModel(nn.Module):
     """An AMT network as core's interpolation node wants it. Core's frames are [b, 3, h, w], 0..1."""
 
-    def __init__(self, network: AMT, name: str | None = None, compilation: Compilation | None = None) -> None:
+    def __init__(self, network: FastAMT, name: str | None = None, compilation: Compilation | None = None) -> None:
         super().__init__()
         self.network = network
         self.compilation = compilation

@@ -11,8 +11,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..amt.cuts import THRESHOLD
 from ..amt.timeline import multiples
+from ..amt.timeline.cuts import THRESHOLD
 from .checks import check_result_fits, join_images
 from .inputs import (
     SEARCH_ALIASES,

@@ -7,8 +7,8 @@ from typing import Any
 import comfy.model_management as mm
 from comfy_api.latest import InputImpl, io
 
-from ..amt.cuts import THRESHOLD
 from ..amt.timeline import Plan
+from ..amt.timeline.cuts import THRESHOLD
 from ..video.decode import UnreadableVideo
 from ..video.pipeline import remake
 from .inputs import (

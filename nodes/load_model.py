@@ -10,8 +10,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..amt.compiling import Compilation, compile_parts
-from ..amt.network import AMT
+from ..amt.fast import Compilation, FastAMT, compile_parts
 from ..models.catalogue import Record, by_name
 from ..models.discovery import find_checkpoint, list_checkpoints
 from ..models.download import download
@@ -65,7 +64,7 @@ class AMTModelLoader(io.ComfyNode):
         dtype = _dtype(precision, device)
         found = find_checkpoint(model_name, model_folders())
         path = _download(found) if isinstance(found, Record) else found
-        network = load_checkpoint(path).network.to(dtype)
+        network = FastAMT(load_checkpoint(path).network.to(dtype))
         compilation = _compile(network, device) if torch_compile else None
         patcher = comfy.model_patcher.CoreModelPatcher(
             AMTModel(network, model_name, compilation), load_device=device, offload_device=mm.unet_offload_device()
@@ -94,7 +93,7 @@ def _download(record: Record) -> Path:
     return download(record, model_folders()[0], progress=progress)
 
 
-def _compile(network: AMT, device: torch.device) -> Compilation:
+def _compile(network: FastAMT, device: torch.device) -> Compilation:
     if device.type == "cpu":
         return Compilation("on a CPU it takes minutes and gains nothing")
     return compile_parts(network)

@@ -85,7 +85,7 @@ class AMTShowMotion(io.ComfyNode):
             engine.before_call()
             motion = _motion(engine.network, frame0, frame1, engine.device)
             if fields == "mean":
-                motion = Motion(*(part.mean(dim=1, keepdim=True) for part in vars(motion).values()))
+                motion = motion.map(lambda field: field.mean(dim=1, keepdim=True))
             shown.append(motion_pictures(motion, longest_flow or None))
             bar.update(1)
         flow0, flow1, mask, residual = (
@@ -102,9 +102,8 @@ def _motion(network: AMT, frame0: Tensor, frame1: Tensor, device: torch.device) 
     size = (frame0.shape[0], frame0.shape[1])
     pair = torch.stack((frame0, frame1)).to(device, torch.float32).movedim(-1, 1)
     pair = network.padding.pad(pair)
-    pair = pair - pair.mean()  # as `AMT.forward` does
-    motion = network.motion(pair[:1], pair[1:], torch.tensor([0.5], device=device))
-    return Motion(*(network.padding.crop(part, size).cpu() for part in vars(motion).values()))
+    motion = network.motion(pair[:1], pair[1:], torch.tensor([0.5]))
+    return motion.map(lambda part: network.padding.crop(part, size).cpu())
 
 
 NODES = [AMTShowMotion]

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.network.padding import Padding
 from torch import Tensor
 
 BITS = 16

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from amt_frame_interpolation.amt import bands
-from amt_frame_interpolation.amt import network as network_module
-from amt_frame_interpolation.amt.bands import Band, in_bands, largest_band, without_rows
+from amt_frame_interpolation.amt.fast import FastAMT, bands
+from amt_frame_interpolation.amt.fast.bands import Band, in_bands, largest_band, without_rows
+from amt_frame_interpolation.amt.fast.cpu import CPUOperations
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
 from golden import golden_state_dict
 from hypothesis import given, settings
@@ -31,30 +31,20 @@ def test_bands_of_convolutions_equal_the_whole(rows: int, band_bytes: int, halo:
     assert max(seen) <= largest_band(rows, row_bytes=1, band_bytes=band_bytes, halo=halo)
 
 
-def test_gradients_are_taken_in_one_piece():
-    x = torch.randn(1, 1, 100, 1, requires_grad=True)
-    parts = []
-
-    def compute(band: Band) -> tuple[torch.Tensor]:
-        parts.append(band)
-        return (x[:, :, band.rows],)
-
-    in_bands(compute, 100, row_bytes=1, band_bytes=1, halo=1)
-    assert parts == [Band(slice(0, 100), 0, 0)]
-
-
 @pytest.mark.parametrize("config", [S, L, G], ids=lambda config: config.name)
 def test_a_network_in_bands_gives_the_same_frame(config: Config, monkeypatch: pytest.MonkeyPatch):
     """The halos are as wide as what the convolutions see: bands hardly larger than those make no difference."""
-    network = AMT(config).eval()
+    network = AMT(config)
     network.load_state_dict(golden_state_dict(network))
+    fast = FastAMT(network)
+    half = torch.tensor([0.5])
     noise = torch.rand(1, 4, 20, 16, generator=torch.Generator().manual_seed(1))
     texture = nn.functional.interpolate(noise, scale_factor=16, mode="bicubic").clamp(0, 1)
     frame0, frame1 = texture[..., :144, :128], texture[..., 5:149, 3:131]
-    with torch.inference_mode():
-        whole = network(frame0, frame1, torch.tensor([0.5]))
-        monkeypatch.setattr(bands, "LEAST_HALOS", 1)
-        monkeypatch.setattr(network_module, "suitable_band_bytes", lambda _: 1)
-        in_parts = network(frame0, frame1, torch.tensor([0.5]))
+    whole, motion = fast(frame0, frame1, half), fast.motion(frame0, frame1, half)
+    monkeypatch.setattr(bands, "LEAST_HALOS", 1)
+    monkeypatch.setattr(CPUOperations, "BAND_BYTES", 1)
     # Another order of sums in a convolution makes this much; a halo too narrow by a row makes 1e-3.
-    torch.testing.assert_close(in_parts, whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast(frame0, frame1, half), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast.merge(frame0, frame1, motion), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast.motion(frame0, frame1, half).flow1, motion.flow1, atol=1e-3, rtol=0)

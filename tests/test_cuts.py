@@ -10,8 +10,8 @@ import _pack
 import numpy as np
 import pytest
 import torch
-from amt_frame_interpolation.amt.cuts import CutDetector, small_picture
-from amt_frame_interpolation.amt.sources import Gap, moving
+from amt_frame_interpolation.amt.timeline.cuts import CutDetector, small_picture
+from amt_frame_interpolation.amt.timeline.sources import Gap, moving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

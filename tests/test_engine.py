@@ -5,11 +5,11 @@ from fractions import Fraction
 import pytest
 import torch
 from amt_frame_interpolation.amt.engine import Engine, NotFinite, PairTooLarge
-from amt_frame_interpolation.amt.look import Look
 from amt_frame_interpolation.amt.network import AMT, S
-from amt_frame_interpolation.amt.padding import Padding
-from amt_frame_interpolation.amt.sources import Gap, Source, closed, moving
+from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
+from amt_frame_interpolation.amt.timeline.look import Look
+from amt_frame_interpolation.amt.timeline.sources import Gap, Source, closed, moving
 from golden import golden_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -13,7 +13,7 @@ cv2 = pytest.importorskip("cv2", reason="the evaluation needs OpenCV: pip instal
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image")
 
 from amt_frame_interpolation.amt import network as amt
-from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.network.padding import Padding
 from documents.marks import insert
 from evaluation import checks, evaluate, metrics, report
 from evaluation.methods import Blend, FlowWarp, Minterpolate, Pairwise, displacement

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from amt_frame_interpolation.amt import network as network_module
-from amt_frame_interpolation.amt.bands import suitable_band_bytes
-from amt_frame_interpolation.amt.correlation import CHANNELS, CorrelationVolume, TiledCorrelation
+from amt_frame_interpolation.amt.fast import FastAMT
+from amt_frame_interpolation.amt.fast import model as fast_model
+from amt_frame_interpolation.amt.fast.choose import choose_operations
+from amt_frame_interpolation.amt.fast.tiles import TiledCorrelation
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
+from amt_frame_interpolation.amt.network.correlation import CHANNELS, Correlation, CorrelationVolume
 from peak import measured_peak, shapes_peak
 from torch import Tensor
 
@@ -23,6 +27,10 @@ class UnreadCorrelation(TiledCorrelation):
         return torch.empty_like(levels).view(b, h, w, CHANNELS).permute(0, 3, 1, 2)
 
 
+def unread(fmap0: Tensor, fmap1: Tensor) -> Correlation:
+    return UnreadCorrelation(fmap0, fmap1, chunk_bytes=2**20)
+
+
 @pytest.mark.parametrize(
     ("config", "size", "batch", "dtype"),
     [
@@ -36,7 +44,7 @@ class UnreadCorrelation(TiledCorrelation):
     ],
 )
 def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int, int], batch: int, dtype: torch.dtype):
-    network = AMT(config).eval().to(dtype)
+    network = FastAMT(AMT(config).to(dtype))
     frames = network.padding.pad(torch.rand(batch, 3, *size))
     with torch.inference_mode():
         measured = measured_peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
@@ -55,11 +63,11 @@ def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int,
 def test_a_4k_pair_takes_less_than_8_gib_and_as_much_as_estimated(
     config: Config, size: tuple[int, int], dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
 ):
-    bands = suitable_band_bytes(torch.device(device))
-    monkeypatch.setattr(network_module, "suitable_band_bytes", lambda _: bands)
+    operations = choose_operations(torch.device(device))
+    monkeypatch.setattr(fast_model, "choose_operations", lambda _device, **_: operations)
     with torch.device("meta"):
-        network = AMT(config, correlation=UnreadCorrelation).to(dtype)
-        monkeypatch.setattr(network, "_check", lambda *_: None)  # it reads the timestep
+        network = FastAMT(AMT(config).to(dtype), correlation=unread)
+        monkeypatch.setattr(network, "_check_timestep", lambda timestep: timestep)  # it reads the timestep
         frames, timestep = torch.empty(1, 3, *network.padding.padded(size)), torch.empty(1)
     peak = shapes_peak(lambda: network(frames, frames, timestep))
     assert peak < 8 * GIB
@@ -72,7 +80,7 @@ def test_lookups_take_a_small_part_of_the_volume(roughness: float):
     flow0, flow1 = torch.randn(2, 1, 2, 72, 96) * roughness
     half = torch.full((1, 1, 1, 1), 0.5)
 
-    def peak(correlation: type[CorrelationVolume] | type[TiledCorrelation]) -> int:
+    def peak(correlation: Callable[[Tensor, Tensor], Correlation]) -> int:
         return measured_peak(lambda: correlation(fmap0, fmap1).lookup(flow0, flow1, half))
 
-    assert peak(TiledCorrelation) < 0.15 * peak(CorrelationVolume)
+    assert peak(choose_operations(torch.device("cpu")).correlation) < 0.15 * peak(CorrelationVolume)

@@ -2,14 +2,16 @@ import json
 
 import pytest
 import torch
-from amt_frame_interpolation.amt.network import AMT, PADDING, Config, G, L, S
-from golden import DATA, TOLERANCES, golden_case, golden_cases, golden_state_dict
+from amt_frame_interpolation.amt.fast import FastAMT
+from amt_frame_interpolation.amt.network import AMT, PADDING, Config, G, L, Motion, S
+from golden import DATA, TOLERANCES, Case, golden_case, golden_cases, golden_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 CONFIGS = {config.name: config for config in (S, L, G)}
 HALF = torch.tensor([0.5])
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +46,41 @@ def test_golden_tensors_are_met(case_name: str, networks: dict[str, AMT]) -> Non
     frame0, frame1 = PADDING.pad(case.frame0), PADDING.pad(case.frame1)
     seen: dict[str, Tensor] = {}
     remove = watch(network, seen)
-    image = PADDING.crop(network(frame0, frame1, case.timestep), size)
+    pair = network.open_pair(frame0, frame1)
+    motion = network.motion_at(pair, case.timestep)
     for handle in remove:
         handle.remove()
-    mean = torch.stack((frame0, frame1)).mean(dim=(0, 2, 3, 4))[:, None, None, None]
-    motion = network.motion(frame0 - mean, frame1 - mean, case.timestep)
-    seen |= {"image": image, "flow0_1": motion.flow0, "flow1_1": motion.flow1}
+    seen["image"] = PADDING.crop(network.merge(frame0, frame1, motion), size)
+    seen |= named(motion)
+    for frame, contexts in enumerate((pair.contexts0, pair.contexts1)):
+        seen |= {f"context{frame}_{level}": value for level, value in enumerate(contexts, 1)}
     assert set(case.expected) <= set(seen)
-    for name in case.expected:
+    assert_golden(case, seen)
+    torch.testing.assert_close(PADDING.crop(network(frame0, frame1, case.timestep), size), seen["image"])
+
+
+@pytest.mark.parametrize("case_name", golden_cases())
+def test_golden_tensors_are_met_by_the_fast_network(case_name: str, networks: dict[str, AMT]) -> None:
+    case = golden_case(case_name)
+    network = FastAMT(networks[case.variant])
+    size = (case.frame0.shape[2], case.frame0.shape[3])
+    frame0, frame1 = PADDING.pad(case.frame0), PADDING.pad(case.frame1)
+    motion = network.motion(frame0, frame1, case.timestep)
+    image = PADDING.crop(network(frame0, frame1, case.timestep), size)
+    assert_golden(case, {"image": image, **named(motion)})
+    torch.testing.assert_close(PADDING.crop(network.merge(frame0, frame1, motion), size), image, atol=1e-5, rtol=0)
+
+
+def named(motion: Motion) -> dict[str, Tensor]:
+    """The flows by the specification's names."""
+    flows = {"flow0_1": motion.flow0, "flow1_1": motion.flow1}
+    for level, pair in zip((4, 3, 2), motion.coarse_flows, strict=True):
+        flows[f"flow0_{level}"], flows[f"flow1_{level}"] = pair.chunk(2, dim=1)
+    return flows
+
+
+def assert_golden(case: Case, seen: dict[str, Tensor]) -> None:
+    for name in set(case.expected) & set(seen):
         assert case.difference(name, seen[name]) <= TOLERANCES[name.split("_")[0].rstrip("01")], name
 
 
@@ -61,15 +90,10 @@ def watch(network: AMT, seen: dict[str, Tensor]) -> list[torch.utils.hooks.Remov
     def features(_module: object, _inputs: object, output: Tensor) -> None:
         seen["fmap1" if "fmap0" in seen and "fmap1" not in seen else "fmap0"] = output
 
-    def context(_module: object, inputs: tuple[Tensor], output: tuple[Tensor, ...]) -> None:
-        frame = 1 if "context0_1" in seen else 0  # frame 0 goes first
-        seen.update({f"context{frame}_{level}": value for level, value in enumerate(output, 1)})
-
     def decoder_input(level: int):
         def hook(_module: object, inputs: tuple[Tensor]) -> None:
             channels = network.config.context_widths[level - 1]
             seen[f"feature_{level}"] = inputs[0][:, :channels]
-            seen[f"flow0_{level + 1}"], seen[f"flow1_{level + 1}"] = inputs[0][:, -4:].chunk(2, dim=1)
 
         return hook
 
@@ -82,7 +106,6 @@ def watch(network: AMT, seen: dict[str, Tensor]) -> list[torch.utils.hooks.Remov
     suffix = "_low" if network.config.full_scale_updates else ""
     return [
         network.feat_encoder.register_forward_hook(features),
-        network.encoder.register_forward_hook(context),
         *(network.get_submodule(f"decoder{k}").register_forward_pre_hook(decoder_input(k)) for k in (1, 2, 3)),
         network.update4.register_forward_pre_hook(update_input(4)),
         *(network.get_submodule(f"update{k}{suffix}").register_forward_pre_hook(update_input(k)) for k in (2, 3)),
@@ -110,6 +133,32 @@ def test_one_pixel_gives_one_pixel() -> None:
     assert made.isfinite().all()
 
 
+@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_pair_opened_once_gives_the_frames_of_all_times(name: str, fast: bool, networks: dict[str, AMT]) -> None:
+    network = FastAMT(networks[name]) if fast else networks[name]
+    frame0, frame1 = frames(1, 4, 128, 128)
+    pair = network.open_pair(frame0, frame1)
+    for time in (0.125, 0.5):
+        timestep = torch.tensor([time])
+        assert torch.equal(network.frame_at(pair, timestep), network(frame0, frame1, timestep))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_is_trained(name: str) -> None:
+    network = golden_network(CONFIGS[name]).requires_grad_(True)
+    frame0, frame1 = frames(1, 3, 128, 128)
+    motion = network.motion(frame0, frame1, HALF)
+    loss = (network.merge(frame0, frame1, motion) - frame1).abs().mean()
+    (loss + sum(flow.abs().mean() for flow in motion.coarse_flows)).backward()
+    for parameter_name, parameter in network.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None, parameter_name
+        assert gradient.isfinite().all(), parameter_name
+        # an instance norm takes away what the bias of the convolution before it adds
+        assert gradient.abs().max() > 0 or parameter_name.endswith(".bias"), parameter_name
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_batches_of_pairs_equal_single_pairs(name: str, networks: dict[str, AMT]) -> None:
     frame0, frame1 = frames(3, 3, 128, 144)
@@ -123,6 +172,16 @@ def test_batches_of_pairs_equal_single_pairs(name: str, networks: dict[str, AMT]
 def test_times_outside_the_pair_are_refused(time: float) -> None:
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         GOLDEN_S(*frames(1, 3, 128, 128), torch.tensor([time]))
+
+
+@pytest.mark.parametrize("time", [0.0, 1.5, float("nan")])
+def test_times_that_no_one_can_look_at_in_time_give_no_picture(time: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, reading a time would make the host wait; the engine refuses pixels that are no numbers."""
+    timestep = torch.tensor([time])
+    monkeypatch.setattr(
+        torch.Tensor, "device", property(lambda self: torch.device("cuda") if self is timestep else CPU)
+    )
+    assert FastAMT(GOLDEN_S)._check_timestep(timestep).isnan().all()
 
 
 def test_unpadded_frames_are_refused() -> None:
@@ -149,8 +208,7 @@ def test_alpha_moves_with_the_colours_and_leaves_them_alone() -> None:
 def test_alpha_follows_the_flows_and_masks() -> None:
     """Alpha that equals a colour channel goes where that colour goes, but for what is added to colours."""
     frame0, frame1 = frames(1, 3, 128, 128)
-    mean = torch.stack((frame0, frame1)).mean()
-    motion = GOLDEN_S.motion(frame0 - mean, frame1 - mean, HALF)
+    motion = GOLDEN_S.motion(frame0, frame1, HALF)
     made = GOLDEN_S(torch.cat((frame0, frame0[:, :1]), 1), torch.cat((frame1, frame1[:, :1]), 1), HALF)
     fields = []
     for k in range(S.fields):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.network.padding import Padding
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,10 +17,10 @@ import numbered
 import numpy as np
 import pytest
 import torch
-from amt_frame_interpolation.amt.cuts import CutDetector
 from amt_frame_interpolation.amt.engine import Engine
-from amt_frame_interpolation.amt.look import Look
 from amt_frame_interpolation.amt.timeline import End, Plan
+from amt_frame_interpolation.amt.timeline.cuts import CutDetector
+from amt_frame_interpolation.amt.timeline.look import Look
 from amt_frame_interpolation.video import encode
 from amt_frame_interpolation.video.audio import tracks_of
 from amt_frame_interpolation.video.colour import BT709

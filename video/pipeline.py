@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from ..amt.look import Look
-from ..amt.sources import Source
 from ..amt.timeline import Plan, Span
+from ..amt.timeline.look import Look
+from ..amt.timeline.sources import Source
 from .audio import Track
 from .colour import Colour
 from .decode import Frame, Timing

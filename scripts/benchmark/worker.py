@@ -39,17 +39,18 @@ def randomise(network: nn.Module) -> None:
 def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool = False) -> nn.Module:
     import _pack  # noqa: F401  (makes the pack importable)
     from amt_frame_interpolation.amt import network as networks
-    from amt_frame_interpolation.amt.correlation import CorrelationVolume, choose_correlation
+    from amt_frame_interpolation.amt.fast import FastAMT
+    from amt_frame_interpolation.amt.network.correlation import CorrelationVolume
     from amt_frame_interpolation.models.catalogue import BUNDLED, BUNDLED_FOLDER
     from safetensors.torch import load_file
 
     config = {config.name: config for config in (networks.S, networks.L, networks.G)}[name]
-    network = networks.AMT(config, correlation=CorrelationVolume if volume else choose_correlation)
+    network = networks.AMT(config)
     if config is BUNDLED.config:  # what users run: lookups take as long as motion is rough
         network.load_state_dict(load_file(BUNDLED_FOLDER / BUNDLED.name))
     else:
         randomise(network)
-    return network.eval().to(device, dtype)
+    return FastAMT(network.eval().to(device, dtype), correlation=CorrelationVolume if volume else None)
 
 
 def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) -> Pair:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from _pack import ROOT
 from amt_frame_interpolation.amt.engine import Engine
+from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.flow_colours import flow_to_colours, motion_pictures
 from amt_frame_interpolation.amt.network import AMT, Motion
 from amt_frame_interpolation.amt.timeline import halvings
@@ -47,10 +48,8 @@ def wheel() -> Tensor:
 
 def motion(network: AMT, frame0: Tensor, frame1: Tensor) -> Motion:
     pair = network.padding.pad(torch.stack((frame0, frame1)).movedim(-1, 1))
-    pair = pair - pair.mean()
     found = network.motion(pair[:1], pair[1:], torch.tensor([0.5]))
-    parts = (network.padding.crop(part, frame0.shape[:2]) for part in vars(found).values())
-    return Motion(*(part.mean(dim=1, keepdim=True) for part in parts))
+    return found.map(lambda part: network.padding.crop(part, frame0.shape[:2]).mean(dim=1, keepdim=True))
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -60,7 +59,7 @@ def save(picture: Image.Image, name: str) -> None:
 
 @torch.inference_mode()
 def main() -> None:
-    network = load_checkpoint(BUNDLED_FOLDER / BUNDLED.name).network.eval()
+    network = FastAMT(load_checkpoint(BUNDLED_FOLDER / BUNDLED.name).network)
     first, last = read("amt_demo_a.png"), read("amt_demo_b.png")
     frames = list(Engine(network, torch.device("cpu")).run([first, last], halvings(2)))
     labels = ("given", "made", "made", "made", "given")

@@ -26,6 +26,7 @@ import numpy as np
 import skimage
 import torch
 from amt_frame_interpolation.amt import network as amt
+from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.models.digests import sha256
 from amt_frame_interpolation.models.loading import load_checkpoint
 from documents.marks import insert
@@ -125,11 +126,11 @@ def differences(rows: Sequence[Row], name: str, other: str) -> dict[str, tuple[f
     return {metric: confidence(clips) for metric, clips in by_clip.items()}
 
 
-def float32_weights(state: Path) -> amt.AMT:
+def float32_weights(state: Path) -> FastAMT:
     """The averaged weights in a state of the training, before they were rounded to half precision."""
     network = amt.AMT(amt.S)
     network.load_state_dict(torch.load(state, map_location="cpu", weights_only=True)["average"])
-    return network.eval()
+    return FastAMT(network)
 
 
 def identify(path: Path) -> dict[str, str]:
@@ -167,7 +168,9 @@ def write_pictures(rows: Sequence[Row], clips: Mapping[str, Clip], methods: Mapp
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], dict[str, Clip], dict[str, Method]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = {clip.name: clip for clip in load_clips(VALIDATION, arguments.clips)}
-    networks = {name: Pairwise(load_checkpoint(path).network.to(device), device) for name, path in arguments.weights}
+    networks = {
+        name: Pairwise(FastAMT(load_checkpoint(path).network.to(device)), device) for name, path in arguments.weights
+    }
     name = next(iter(networks))
     pairwise = {BLEND: Pairwise(Blend()), FLOW: Pairwise(FlowWarp()), **networks}
     methods: dict[str, Method] = dict(pairwise)

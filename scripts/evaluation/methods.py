@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from amt_frame_interpolation.amt.engine import Engine, Interpolator
-from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.network.padding import Padding
 from torch import Tensor
 from training.clips import Clip, Window, grey
 from training.optical_flow import dis_flow

@@ -25,14 +25,14 @@ import _pack
 import numpy as np
 import torch
 from amt_frame_interpolation.amt import network as amt
-from amt_frame_interpolation.amt.correlation import CorrelationVolume
+from amt_frame_interpolation.amt.network.correlation import CorrelationVolume
 from evaluation.metrics import psnr
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.clips import TRAINING, VALIDATION, Clip, load_clips, read_frames, read_windows
-from training.flow_guide import FlowGuide
+from training.flow_guide import guide_loss
 from training.losses import census, charbonnier
 from training.optimizer import MuonAndAdamW
 from training.triplets import Triplets, even_triplets
@@ -225,7 +225,6 @@ def train(
     network = network.to(device, memory_format=torch.channels_last)
     state = State(network, copy.deepcopy(network), MuonAndAdamW(network, PEAK_RATE))
     state.seen, state.hours = int(about.get("samples", 0)), float(about.get("hours", 0))
-    guide = FlowGuide(network)
     arguments.run.mkdir(parents=True, exist_ok=True)
     latest, before_fall = arguments.run / "state.pt", arguments.run / "before_fall.pt"
     if latest.exists():
@@ -248,9 +247,10 @@ def train(
         batch = samples.batch(arguments.batch).to(device, non_blocking=True)
         frame0, middle, frame1 = (frame.contiguous(memory_format=torch.channels_last) for frame in batch.unbind(1))
         with half:
-            made = network(frame0, frame1, torch.tensor([0.5], device=device))
+            motion = network.motion(frame0, frame1, torch.tensor([0.5], device=device))
+            made = network.merge(frame0, frame1, motion)
         loss = charbonnier(made - middle) + census(made, middle)
-        (loss + GUIDE_WEIGHT * guide.loss(batch)).backward()
+        (loss + GUIDE_WEIGHT * guide_loss(motion.coarse_flows, batch)).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         state.optimizer.step(rate(state.seen, arguments.samples, arguments.fall))
         state.seen += len(batch)

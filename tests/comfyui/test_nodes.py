@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from amt_frame_interpolation.amt.compiling import compile_parts
+from amt_frame_interpolation.amt.fast import FastAMT, compile_parts
 from amt_frame_interpolation.amt.network import AMT, S
-from amt_frame_interpolation.amt.padding import Padding
+from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.timeline import TOLERANCE
 from golden import golden_state_dict
 from safetensors.torch import save_file
@@ -76,7 +76,7 @@ class Blend(nn.Module):
 
 @pytest.fixture(scope="module")
 def amt_s(nodes: SimpleNamespace, patch: Callable[[nn.Module], Any]) -> Any:
-    network = AMT(S)
+    network = FastAMT(AMT(S))
     network.load_state_dict(golden_state_dict(network))
     return patch(nodes.AMTModel(network))
 
@@ -345,7 +345,7 @@ def test_a_compiled_model_gives_the_same_frames_and_is_called_compiled(
 ) -> None:
     from amt_frame_interpolation.nodes.interp_model import describe
 
-    network = AMT(S)
+    network = FastAMT(AMT(S))
     network.load_state_dict(golden_state_dict(network))
     compiled = patch(nodes.AMTModel(network, "compiled.pth", compile_parts(network, backend="eager")))
     images = random_images(2, 20, 30)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.network import AMT, S
 from golden import golden_state_dict
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def patch(comfy: ModuleType) -> Callable[[nn.Module], Any]:
 def model(patch: Callable[[nn.Module], Any]) -> Any:
     from amt_frame_interpolation.nodes.interp_model import AMTModel
 
-    network = AMT(S)
+    network = FastAMT(AMT(S))
     network.load_state_dict(golden_state_dict(network))
     return patch(AMTModel(network))
 

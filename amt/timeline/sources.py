@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .timeline import End
+from .plan import End
 
 
 class Gap(Enum):

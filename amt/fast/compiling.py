@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from .engine import is_out_of_memory
-from .network import AMT
+from ..out_of_memory import is_out_of_memory
+from .model import FastAMT
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +24,14 @@ class Compilation:
     """Why the network runs uncompiled, in a line. None: it is compiled, as far as it has run."""
 
 
-def compile_parts(network: AMT, backend: str | Callable[..., Any] = "inductor") -> Compilation:
+def compile_parts(network: FastAMT, backend: str | Callable[..., Any] = "inductor") -> Compilation:
     """Has every part of the network compiled when it first runs, for frames of any size.
 
     Parts, because what lies between them, the lookups, depends on the data at every step. No part writes to its
     inputs, so one that failed can run again.
     """
     compilation = Compilation()
+    network.compiled = True
     for part in network.children():
         part.forward = _compiled(part.forward, compilation, backend)
     return compilation

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from .bands import largest_band, suitable_band_bytes
-from .correlation import CHANNELS as CORRELATION_CHANNELS
-
-if TYPE_CHECKING:
-    from .network import AMT
+from ..network.config import Config
+from ..network.correlation import CHANNELS as CORRELATION_CHANNELS
+from .bands import DECODER_HALO, largest_band, merge_halo, update_halo
+from .choose import choose_operations
 
 FLOAT32 = 4
 
 
-def memory_used(network: AMT, size: tuple[int, int], *, batch: int = 1, device: torch.device | None = None) -> int:
-    """About how many bytes a call of the network takes at its peak, above its inputs and its weights.
+def memory_used(config: Config, size: tuple[int, int], *, batch: int, device: torch.device, dtype: torch.dtype) -> int:
+    """About how many bytes a call of the fast network takes at its peak, above its inputs and its weights.
 
-    size: (height, width) of the frames. device: where it will run, if not where the weights are now.
+    size: (height, width) of the padded frames.
     Counted is what is large, in the phases that may be the largest; measured peaks of what tensors take are within a
     quarter of it. On a CPU the process keeps more than its tensors take: the holes between them.
     """
-    height, width = network.padding.padded(size)
-    config = network.config
-    weight = next(network.parameters())
-    item = weight.element_size()
-    band_bytes = suitable_band_bytes(device or weight.device)
+    height, width = size
+    item = dtype.itemsize
+    band_bytes = choose_operations(device).band_bytes
 
     def share(channels: int, scale: int, halo: int) -> float:
         """The part of the rows, at 1/scale of the resolution, that is worked on at once."""
@@ -45,16 +40,16 @@ def memory_used(network: AMT, size: tuple[int, int], *, batch: int = 1, device: 
     encoders = 6 * item + 3 * item * config.feature_widths[0] / 4
     # A decoder has up to five activations of its width at once, two while its input is gathered; a full-scale update
     # four.
-    channels = network.decoder2.channels
-    activation = item * channels / 16 * share(channels, 4, network.decoder2.halo)
+    channels = 3 * c2
+    activation = item * channels / 16 * share(channels, 4, DECODER_HALO)
     level2 = contexts + maps + features2 + max(5 * activation, 2 * activation + warped2)
     update2 = contexts + looked_up + max(maps + looked_up / 4 + features1 / 3, features1)
     if config.full_scale_updates:
-        block = network.update2_high
-        activation = item * block.channels / 4 * share(16 * block.channels, 8, block.halo)
+        channels = max(config.update.correlation, config.update.hidden)
+        activation = item * channels / 4 * share(16 * channels, 8, update_halo(4))
         update2 = max(update2, contexts + looked_up + 2 / 3 * features1 + 4 * activation)
-    channels = network.decoder1.channels
-    part = share(channels, 2, network.decoder1.halo + network.merge_halo)
+    channels = 3 * c1
+    part = share(channels, 2, DECODER_HALO + merge_halo(config))
     activation = item * channels / 4 * part
     merge = (18 * FLOAT32 + 10 * item) * config.fields * part
     level1 = features1 + 7 * FLOAT32 + max(5 * activation, 2 * activation + warped1, merge)

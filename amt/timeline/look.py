@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .plan import End
 from .repeats import exact_repeats, without_repeats
 from .sources import Source, closed, moving
-from .timeline import End
 
 
 @dataclass(frozen=True)

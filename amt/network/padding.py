@@ -47,3 +47,7 @@ class Padding:
         """The (height, width) that frames of this size are padded to."""
         height, width = size
         return height + sum(self._sides(height)), width + sum(self._sides(width))
+
+
+PADDING = Padding(multiple_of=16, minimum=128)
+"""What AMT needs. Below 128 pixels the coarsest correlation level (1/64) is a single pixel or none."""

@@ -1,94 +1,27 @@
-"""All-pairs correlation of two feature maps and the lookups into it (paper section 3.1; specification section 3).
-
-The correlation of pixel p of one frame with pixel q of the other is dot(a[p], b[q]) / sqrt(channels). It has
-four levels, each pooled 2x2 over q, and a lookup reads a 7 x 7 window around a centre at every level.
-"""
+"""All-pairs lookups without the correlation volume (specification section 3): memory and time grow with the area."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
-from .sampling import pixel_grid
+from ..network.correlation import LEVELS, RADIUS, WINDOW, bilateral_centres
 
-LEVELS = 4
-RADIUS = 3
-WINDOW = 2 * RADIUS + 1
-CHANNELS = 2 * LEVELS * WINDOW * WINDOW
-"""Channels of a bilateral lookup: two directions, four levels, 49 window entries."""
-
-
-class Correlation(Protocol):
-    """Holds what one pair of feature maps needs for its lookups."""
-
-    def lookup(self, flow0: Tensor, flow1: Tensor, timestep: Tensor) -> Tensor:
-        """Correlation around the positions that a pair of bilateral flows points to.
-
-        flow0, flow1 [b, 2, h, w] on the feature maps' own grid, timestep [b, 1, 1, 1] -> [b, 392, h, w] float32.
-        """
-        ...
-
-
-def bilateral_centres(flow0: Tensor, flow1: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel of frame 0 lies in frame 1, and the other way round, when motion is linear over time."""
-    grid = pixel_grid(flow0.shape[2], flow0.shape[3], flow0.device)
-    return grid + flow1 / timestep, grid + flow0 / (1 - timestep)
-
-
-class CorrelationVolume:
-    """Builds both volumes whole, as the paper describes it: memory grows with the square of the area."""
-
-    def __init__(self, fmap0: Tensor, fmap1: Tensor) -> None:
-        """fmap0, fmap1: feature maps of the two frames, [b, c, h, w]."""
-        b, c, h, w = fmap0.shape
-        a = fmap0.float().flatten(2)
-        volume = a.mT @ fmap1.float().flatten(2) / math.sqrt(c)
-        self._volumes = tuple(v.reshape(b * h * w, 1, h, w) for v in (volume, volume.mT))
-
-    def lookup(self, flow0: Tensor, flow1: Tensor, timestep: Tensor) -> Tensor:
-        centres = bilateral_centres(flow0, flow1, timestep)
-        return torch.cat([look_up(v, c) for v, c in zip(self._volumes, centres, strict=True)], dim=1)
-
-
-def look_up(volume: Tensor, centres: Tensor) -> Tensor:
-    """volume [b * h * w, 1, H, W], centres [b, 2, h, w] in pixels of the H x W grid -> [b, 196, h, w]."""
-    b, _, h, w = centres.shape
-    centres = centres.permute(0, 2, 3, 1).reshape(b * h * w, 1, 1, 2)
-    steps = torch.arange(-RADIUS, RADIUS + 1, device=centres.device, dtype=torch.float32)
-    # The first window index steps x, the second y.
-    window = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1)
-    levels = []
-    for level in range(LEVELS):
-        if level:
-            volume = functional.avg_pool2d(volume, 2)
-        size = torch.tensor([volume.shape[-1], volume.shape[-2]], device=centres.device)
-        # Pixel p's centre lies at (2p + 1) / size - 1: valid on a grid of a single row or column too.
-        position = (2 * (centres / 2**level + window) + 1) / size - 1
-        sampled = functional.grid_sample(volume, position, align_corners=False)
-        levels.append(sampled.reshape(b, h, w, WINDOW * WINDOW))
-    return torch.cat(levels, dim=-1).permute(0, 3, 1, 2)
-
-
-# The lookup without a volume. Side of a tile of pixels that are looked up together -> sides of the boxes of target
-# pixels that it may be correlated with. Larger boxes waste products, smaller tiles memory traffic.
 BOXES = {8: (10, 12, 14, 16), 4: (12, 16, 20), 1: (WINDOW + 1,)}
+"""Side of a tile of pixels that are looked up together -> sides of the boxes of target pixels that it may be correlated
+with. Larger boxes waste products, smaller tiles memory traffic."""
 TILE = max(BOXES)
 LARGEST_BOX = max(max(boxes) for boxes in BOXES.values())
 MARGIN = WINDOW
 """Zeros around the target grids. Windows that lie outside are moved to where they are just outside."""
-CHUNK_BYTES = 6 * 2**20
-"""Of target pixels gathered at once on a CPU: what its caches hold, and allocators reuse."""
-DEVICE_CHUNK_BYTES = 128 * 2**20
-"""The same elsewhere: enough to keep a GPU busy."""
 
 
 class TiledCorrelation:
-    """Exact lookups without the volume: memory and time grow with the area, not with its square.
+    """Exact lookups, tile by tile.
 
     Pooling is linear, so level k of the volume is the correlation with the k times pooled target. Neighbours mostly
     point to neighbours: a tile of 8 x 8 pixels needs little more of the target than a box of 16 x 16 pixels, and tile
@@ -96,8 +29,13 @@ class TiledCorrelation:
     The 49 samples of a window share one fractional position, so the products at its 8 x 8 whole positions give them.
     """
 
-    def __init__(self, fmap0: Tensor, fmap1: Tensor) -> None:
-        """fmap0, fmap1: feature maps of the two frames, [b, c, h, w]."""
+    def __init__(self, fmap0: Tensor, fmap1: Tensor, *, chunk_bytes: int) -> None:
+        """fmap0, fmap1: feature maps of the two frames, [b, c, h, w].
+
+        chunk_bytes: of target pixels gathered at once. On a CPU, what its caches hold and allocators reuse; on a GPU,
+        enough to keep it busy.
+        """
+        self._chunk_bytes = chunk_bytes
         self._source = _to_tiles(torch.cat((fmap0, fmap1)).float()).div_(math.sqrt(fmap0.shape[1]))
         target = torch.cat((fmap1, fmap0)).float()
         self._targets = [_Target(target)]
@@ -115,7 +53,7 @@ class TiledCorrelation:
         found = centres.new_empty(len(flow0), rows, columns, 2, LEVELS, WINDOW * WINDOW)
         entries = centres.new_empty(len(centres), WINDOW * WINDOW)
         for level, target in enumerate(self._targets):
-            target.look_up(self._source, centres / 2**level, entries)
+            target.look_up(self._source, centres / 2**level, entries, self._chunk_bytes)
             found[:, :, :, :, level] = rearrange(
                 entries, "(side b ty tx qy qx y x) entry -> b (ty qy y) (tx qx x) side entry", side=2, **axes
             )
@@ -148,7 +86,7 @@ class _Target:
         # Column after column: the first window index steps x.
         self._pixels = rearrange(padded, "n c y x -> (n x y) c").contiguous()
 
-    def look_up(self, source: Tensor, centres: Tensor, out: Tensor) -> None:
+    def look_up(self, source: Tensor, centres: Tensor, out: Tensor, chunk_bytes: int) -> None:
         """Correlates source [pixels, c] with the windows around centres [pixels, 2] of this level: out [pixels, 49].
 
         The order of the pixels is that of `_to_tiles`.
@@ -159,7 +97,6 @@ class _Target:
         fraction = centres - first
         first = first.long() - RADIUS + MARGIN
 
-        budget = CHUNK_BYTES if source.device.type == "cpu" else DEVICE_CHUNK_BYTES
         previous, tiles = TILE, torch.arange(len(source) // TILE**2, device=source.device)
         for size, boxes in BOXES.items():
             # The tiles that no box of the previous size was large enough for, split.
@@ -174,7 +111,7 @@ class _Target:
             fitted = 0
             for box in boxes:
                 fits = ((extent > fitted) & (extent <= box)).nonzero()[:, 0]
-                step = max(1, budget // (4 * box * box * self._channels))
+                step = max(1, chunk_bytes // (4 * box * box * self._channels))
                 for i in range(0, len(fits), step):
                     some = fits[i : i + step]
                     index = tiles[some]
@@ -216,11 +153,3 @@ def _interpolate(products: Tensor, fraction: Tensor) -> Tensor:
     x, y = fraction[..., None, None].unbind(2)
     products = torch.addcmul(products[..., :-1, :], products[..., 1:, :] - products[..., :-1, :], x)
     return torch.addcmul(products[..., :-1], products[..., 1:] - products[..., :-1], y).flatten(2)
-
-
-def choose_correlation(fmap0: Tensor, fmap1: Tensor) -> Correlation:
-    """The lookup that suits: without a volume, unless gradients are wanted, which would need its products again.
-
-    (Training works on crops, whose volumes are small.)
-    """
-    return CorrelationVolume(fmap0, fmap1) if torch.is_grad_enabled() else TiledCorrelation(fmap0, fmap1)

@@ -1,7 +1,7 @@
 """Work in bands of rows: convolutions see only so far, so a part of the rows can be computed from a part of the rows.
 
-What has the size of the frame times hundreds of channels then never lives as a whole. It is faster too where memory
-is got from the system in large pieces: a CPU spends as long on the first touch of 60 MB as on a 3x3 convolution of it.
+So what has the size of the frame times hundreds of channels never lives as a whole. It is faster too where memory is
+got from the system in large pieces.
 """
 
 from __future__ import annotations
@@ -13,14 +13,27 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..network.config import Config
+
 LEAST_HALOS = 8
 """How many halos a band has at least: with less, over a fifth of the work would go into them."""
+DECODER_CONVOLUTIONS = 6
+DECODER_HALO = DECODER_CONVOLUTIONS + 1
+"""How many rows of its input further than itself a row of a decoder's output sees: six 3x3 convolutions and a
+transposed one."""
 
 
-def suitable_band_bytes(device: torch.device) -> int:
-    """How large a band of the widest activation should be."""
-    # A GPU wants much work at once, and its allocator keeps memory.
-    return 12 * 2**20 if device.type == "cpu" else 256 * 2**20
+def merge_halo(config: Config) -> int:
+    """How many rows of the half resolution further than itself a row of the merged frame sees."""
+    return (config.merge_kernel - 1) // 2
+
+
+def update_halo(correlation_scale: int) -> int:
+    """How many rows of the correlation further than itself a row of a full-scale update's deltas sees.
+
+    A 7x7 and six 3x3 convolutions of the flow, or the enlargement of the correlation and fewer.
+    """
+    return -(-9 // correlation_scale) + 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,8 @@ def in_bands(
     takes more to keep the work on halos small. halo: how many rows further a row of the result sees.
     """
     results: tuple[Tensor, ...] = ()
-    for start, stop in pairwise(_edges(rows, row_bytes, band_bytes, halo)):
+    count = _count(rows, row_bytes, band_bytes, halo)
+    for start, stop in pairwise(rows * i // count for i in range(count + 1)):
         first, last = max(0, start - halo), min(rows, stop + halo)
         parts = compute(Band(slice(first, last), start - first, last - stop))
         if stop - start == rows:
@@ -77,23 +91,6 @@ def largest_band(rows: int, *, row_bytes: int, band_bytes: int, halo: int) -> in
     return min(rows, -(-rows // count) + 2 * halo)
 
 
-def _edges(rows: int, row_bytes: int, band_bytes: int, halo: int) -> list[int]:
-    # Gradients need every activation anyway.
-    count = 1 if torch.is_grad_enabled() else _count(rows, row_bytes, band_bytes, halo)
-    return [rows * i // count for i in range(count + 1)]
-
-
 def _count(rows: int, row_bytes: int, band_bytes: int, halo: int) -> int:
     wanted = max(band_bytes // row_bytes, LEAST_HALOS * halo)
     return max(1, round(rows / wanted))
-
-
-def in_place_pays() -> bool:
-    """Not where gradients need what would be overwritten, nor where a compiler fuses what reads and writes memory."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-
-
-def small_parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Bands of x [b, c, h, w], views, so small that what is computed of one stays in caches."""
-    row_bytes = x[:, :, 0].numel() * x.element_size()
-    return x.split(max(1, suitable_band_bytes(x.device) // 8 // row_bytes), dim=2)
