@@ -36,11 +36,11 @@ class Interpolator(Protocol):
         ...
 
 
-class PairTooLarge(RuntimeError):
+class PairTooLargeError(RuntimeError):
     """Not even one pair of frames fits into memory."""
 
 
-class NotFinite(RuntimeError):
+class NotFiniteError(RuntimeError):
     """The network gave NaN or infinite pixels."""
 
 
@@ -200,7 +200,7 @@ class Engine:
             self.free_memory()
             if len(part) == 1:
                 height, width = part[0].frame0.padded.shape[-2:]
-                raise PairTooLarge(
+                raise PairTooLargeError(
                     f"a pair of frames of {width} x {height} pixels does not fit into the memory of {self.device}. "
                     "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
                     "or start ComfyUI with --cpu."
@@ -216,7 +216,7 @@ class Engine:
         timestep = torch.tensor([float(time) for time in times], device=self.device)
         made = self.network(frame0, frame1, timestep)
         if not bool(made.isfinite().all()):
-            raise NotFinite(
+            raise NotFiniteError(
                 "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
                 "precision fp32; if it is fp32 already, the checkpoint is damaged."
             )

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from amt_frame_interpolation.amt.engine import Engine, NotFinite, PairTooLarge
+from amt_frame_interpolation.amt.engine import Engine, NotFiniteError, PairTooLargeError
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
@@ -129,7 +129,7 @@ def test_batches_are_halved_when_memory_runs_out_and_the_result_is_the_same() ->
 
 def test_a_pair_that_does_not_fit_says_so() -> None:
     engine = Engine(Blend(most_pairs=0), CPU)
-    with pytest.raises(PairTooLarge, match=r"24 x 16 pixels.*--cpu"):
+    with pytest.raises(PairTooLargeError, match=r"24 x 16 pixels.*--cpu"):
         list(engine.run(numbered(2, size=(9, 20)), halvings(1)))
 
 
@@ -147,7 +147,7 @@ def test_pixels_that_are_no_numbers_are_not_shown() -> None:
         def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
             return super().__call__(frame0, frame1, timestep) * float("inf")
 
-    with pytest.raises(NotFinite, match="fp32"):
+    with pytest.raises(NotFiniteError, match="fp32"):
         list(Engine(Overflowing(), CPU).run([f + 1 for f in numbered(2)], halvings(1)))
 
 

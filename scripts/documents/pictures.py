@@ -1,12 +1,13 @@
-"""Makes the pictures of the help pages (web/docs/images) from the demo pictures and the bundled weights.
+"""Makes the pictures of the help pages (web/docs/images), and the moving one of the README, with the bundled weights.
 
   python scripts/documents pictures
 
-Needs torch and Pillow, and no ComfyUI.
+Needs torch, PyAV and Pillow, and no ComfyUI.
 """
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import torch
 from _pack import ROOT
@@ -23,6 +24,7 @@ from torch import Tensor
 from documents.tiles import BACKGROUND, tiles
 
 TARGET = ROOT / "web" / "docs" / "images"
+MOVING = ROOT / "docs" / "pictures" / "before_after.webp"
 SIDE = 200
 
 
@@ -31,10 +33,10 @@ def read(name: str) -> Tensor:
     return torch.from_numpy(np.array(Image.open(ROOT / "media" / name).convert("RGB"))).float() / 255
 
 
-def row(frames: list[tuple[str, Tensor]]) -> Image.Image:
+def row(frames: list[tuple[str, Tensor]], side: int = SIDE) -> Image.Image:
     """Pictures [h, w, 3] beside each other, each with its label."""
     pixels = [(label, (frame.clamp(0, 1) * 255).round().byte().numpy()) for label, frame in frames]
-    return tiles([(label, Image.fromarray(picture)) for label, picture in pixels], (SIDE, SIDE))
+    return tiles([(label, Image.fromarray(picture)) for label, picture in pixels], (side, side))
 
 
 def wheel() -> Tensor:
@@ -57,13 +59,29 @@ def save(picture: Image.Image, name: str) -> None:
     print((TARGET / name).relative_to(ROOT))
 
 
+def moving_picture(engine: Engine) -> None:
+    """Every second frame of the demo clip, 6 a second, beside what two passes make of them, 24 a second."""
+    with av.open(str(ROOT / "media" / "amt_demo_clip.mp4")) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    given = [torch.from_numpy(frame).float() / 255 for frame in decoded[::2]]
+    made = engine.run(given, halvings(2))
+    first, *others = (
+        row([("6 frames a second", given[index // 4]), ("24 frames a second", frame)], side=340)
+        for index, frame in enumerate(made)
+    )
+    first.save(MOVING, save_all=True, append_images=others, duration=42, loop=0, quality=55, method=6)
+    print(MOVING.relative_to(ROOT))
+
+
 @torch.inference_mode()
 def main() -> None:
     network = FastAMT(load_checkpoint(BUNDLED_FOLDER / BUNDLED.name).network)
     first, last = read("amt_demo_a.png"), read("amt_demo_b.png")
-    frames = list(Engine(network, torch.device("cpu")).run([first, last], halvings(2)))
+    engine = Engine(network, torch.device("cpu"))
+    frames = list(engine.run([first, last], halvings(2)))
     labels = ("given", "made", "made", "made", "given")
     save(row(list(zip(labels, frames, strict=True))), "interpolation.jpg")
     shown = motion_pictures(motion(network, first, last))
     names = ("flow0", "flow1", "mask", "residual")
     save(row([*((name, getattr(shown, name)[0]) for name in names), ("colours of the flow", wheel())]), "motion.jpg")
+    moving_picture(engine)
