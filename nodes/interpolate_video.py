@@ -9,8 +9,9 @@ from comfy_api.latest import InputImpl, io
 
 from ..amt.timeline import Plan
 from ..amt.timeline.cuts import THRESHOLD
-from ..video.decode import UnreadableVideo
-from ..video.pipeline import remake
+from ..video.audio import Sound
+from ..video.container import UnreadableVideoError
+from ..video.pipeline import interpolate_video
 from .inputs import (
     SEARCH_ALIASES,
     check_look,
@@ -98,23 +99,24 @@ class AMTInterpolateVideo(io.ComfyNode):
             source = open_video(video)
             engine = open_engine(interp_model, source.size)
             silent = plan.slow and slow_motion_sound == "drop"
-            sound, origin = ([], source.timing.start) if silent else source.sound(plan.stretch)
+            sound = Sound(origin=source.timing.start) if silent else source.sound(plan.stretch)
             path = new_video()
             progress = Progress(plan.count(source.timing.frames, source.timing.rate))
-            length = remake(
+            length = interpolate_video(
                 source,
                 path,
                 plan=plan,
                 look=look,
                 fill=engine.fill,
-                sound=sound,
-                delay=(source.timing.start - origin) * plan.stretch,
+                sound=sound.tracks,
+                delay=(source.timing.start - sound.origin) * plan.stretch,
                 poll=mm.throw_exception_if_processing_interrupted,
                 shown=progress.frame,
             )
-        except UnreadableVideo as error:
-            raise UnreadableVideo(f"video: {error}") from error
-        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length)
+        except UnreadableVideoError as error:
+            raise UnreadableVideoError(f"video: {error}") from error
+        notes = [*source.notes(), *sound.notes]
+        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length, notes)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
 
 

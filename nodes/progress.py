@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -50,11 +51,16 @@ class Progress:
         self._bar.update_absolute(self._done, self._total, preview)
 
     def summary(
-        self, interp_model: Any, rate: Fraction | None = None, length: Fraction | None = None
+        self,
+        interp_model: Any,
+        rate: Fraction | None = None,
+        length: Fraction | None = None,
+        notes: Sequence[str] = (),
     ) -> ui.PreviewText:
         """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
 
         rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
+        notes: sentences on what is not as it was.
         """
         height, width = self._size
         facts = f"{width} x {height}"
@@ -63,7 +69,7 @@ class Progress:
         frames = "1 frame" if self._done == 1 else f"{self._done} frames"
         took = _time(time.monotonic() - self._start)
         # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.
-        return show_text(f"{frames} in {took}: {facts}.\n{describe(interp_model)}.")
+        return show_text("\n".join((f"{frames} in {took}: {facts}.", f"{describe(interp_model)}.", *notes)))
 
 
 def show_text(text: str) -> ui.PreviewText:

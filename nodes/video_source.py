@@ -10,18 +10,21 @@ from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
 from ..amt.timeline import Span, exact_rate
-from ..video.audio import Track, track_of_samples, tracks_of
+from ..video.audio import Sound, sound_of, track_of_samples
 from ..video.colour import BT709
-from ..video.decode import Frame, Timing, VideoReader, Window
+from ..video.container import Window
+from ..video.decode import Frame, VideoReader
+from ..video.hdr import BrightnessMetadata
+from ..video.timing import Timing
 from .checks import check_images
 
 
 class VideoFile(VideoReader):
     """A file, or a trimmed part of it."""
 
-    def sound(self, stretch: int) -> tuple[list[Track], Fraction]:
-        """Its tracks, heard `stretch` times as long, and what time of the file is their 0."""
-        return tracks_of(self, stretch)
+    def sound(self, stretch: int) -> Sound:
+        """Heard `stretch` times as long."""
+        return sound_of(self, stretch)
 
 
 class VideoInMemory:
@@ -29,6 +32,7 @@ class VideoInMemory:
 
     colour = BT709
     pixel_aspect = Fraction(1)
+    brightness: BrightnessMetadata | None = None
 
     def __init__(self, video: InputImpl.VideoFromComponents) -> None:
         components = video.get_components()
@@ -43,16 +47,19 @@ class VideoInMemory:
         for index, image in enumerate(self._images[..., :3]):
             yield Frame(Span(self.timing.time(index), self.timing.time(index + 1)), image)
 
-    def sound(self, stretch: int) -> tuple[list[Track], Fraction]:
+    def notes(self) -> list[str]:
+        return []
+
+    def sound(self, stretch: int) -> Sound:
         if not self._audio:
-            return [], Fraction(0)
+            return Sound()
         rate = int(self._audio["sample_rate"])
         samples = self._audio["waveform"][0, :, : round(self.timing.end * rate)].float().cpu().numpy()
-        return [track_of_samples(samples, rate, stretch)], Fraction(0)
+        return Sound([track_of_samples(samples, rate, stretch)])
 
 
 def open_video(video: Any) -> VideoFile | VideoInMemory:
-    """Raises TypeError where that is no VIDEO, UnreadableVideo where it cannot be read."""
+    """Raises TypeError where that is no VIDEO, UnreadableVideoError where it cannot be read."""
     if isinstance(video, InputImpl.VideoFromComponents):
         return VideoInMemory(video)
     if not isinstance(video, Input.Video):

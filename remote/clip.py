@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import av
-import numpy as np
 import torch
-from av.container import InputContainer
-from av.error import FFmpegError
 
+from ..video.container import UnreadableVideoError, open_file, video_stream
+from ..video.decode import VideoReader
 from .errors import RemoteError
 
-MAX_SIDE = 16384
+MAX_PIXELS = 2**26
+"""Of a frame: 8192 x 8192."""
 MAX_IMAGE_BYTES = 8 * 2**30
 """Of the decoded frames, as float32."""
 
 log = logging.getLogger(__name__)
+
+
+class Measure(NamedTuple):
+    frames: int
+    width: int
+    height: int
 
 
 def demuxer(data: bytes) -> str:
@@ -33,33 +41,10 @@ def demuxer(data: bytes) -> str:
     raise RemoteError(f"what was delivered is no MP4, WebM or GIF video ({len(data)} bytes)")
 
 
-def _open(data: bytes) -> InputContainer:
-    kind = demuxer(data)
-    try:
-        container = av.open(io.BytesIO(data), mode="r", format=kind)
-    except (FFmpegError, ValueError) as error:
-        raise RemoteError(f"the delivered video could not be opened ({type(error).__name__})") from None
-    if not container.streams.video:
-        container.close()
-        raise RemoteError("the delivered file holds no video stream")
-    stream = container.streams.video[0]
-    if not (0 < stream.width <= MAX_SIDE and 0 < stream.height <= MAX_SIDE):
-        container.close()
-        raise RemoteError(f"the delivered video claims to be {stream.width} x {stream.height}")
-    return container
-
-
-def measure(data: bytes) -> tuple[int, int, int]:
-    """Frames (by counting packets, nothing is decoded), width and height of the video."""
-    with _open(data) as container:
-        stream = container.streams.video[0]
-        try:
-            count = sum(packet.size > 0 for packet in container.demux(stream))
-        except FFmpegError as error:
-            raise RemoteError(f"the delivered video is damaged ({type(error).__name__})") from None
-        if not count:
-            raise RemoteError("the delivered video has no frames")
-        return count, stream.width, stream.height
+def measure(data: bytes) -> Measure:
+    """Counts the frames by their packets; only the first is decoded."""
+    with _opened(data) as reader:
+        return _measure(reader)
 
 
 def decode(data: bytes, *, max_frames: int, check: Callable[[], None]) -> torch.Tensor:
@@ -71,31 +56,20 @@ def decode(data: bytes, *, max_frames: int, check: Callable[[], None]) -> torch.
     Raises:
         RemoteError: damaged, or the picture changes its size midway.
     """
-    count, width, height = measure(data)
-    room = min(count, max_frames, MAX_IMAGE_BYTES // (width * height * 12))
-    if room < count:
-        log.warning("The video has %d frames; IMAGE holds the first %d of them", count, room)
-    images = torch.empty((room, height, width, 3))
-    made = 0
-    with _open(data) as container:
-        try:
-            for frame in container.decode(container.streams.video[0]):
-                check()
-                if (frame.width, frame.height) != (width, height):
-                    raise RemoteError(
-                        f"the video changes from {width} x {height} to {frame.width} x {frame.height} midway"
-                    )
-                if made == room:
-                    break
-                pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-                images[made] = torch.from_numpy(pixels).float() / 255
-                made += 1
-        except FFmpegError as error:
-            raise RemoteError(
-                f"the delivered video is damaged after frame {made} of {count} ({type(error).__name__})"
-            ) from None
-    if not made:
-        raise RemoteError("the delivered video has no frames that can be decoded")
+    with _opened(data) as reader:
+        count, width, height = _measure(reader)
+        room = min(count, max_frames, MAX_IMAGE_BYTES // (width * height * 12))
+        if room < count:
+            log.warning("The video has %d frames; IMAGE holds the first %d of them", count, room)
+        images = torch.empty((room, height, width, 3))
+        made = 0
+        for frame in reader.frames():
+            check()
+            if made == room:
+                break
+            picture = frame.picture
+            images[made] = picture if picture.is_floating_point() else picture.float() / 255
+            made += 1
     return images[:made]
 
 
@@ -103,11 +77,24 @@ def picture_only(data: bytes) -> bytes:
     """An MP4 with the video stream of `data`, not encoded again, and nothing else: no sound, and no metadata, in which
     ComfyUI keeps whole workflows."""
     buffer = io.BytesIO()
-    with _open(data) as source, av.open(buffer, mode="w", format="mp4") as target:
-        stream = source.streams.video[0]
+    with open_file(io.BytesIO(data), demuxer(data)) as source, av.open(buffer, mode="w", format="mp4") as target:
+        stream = video_stream(source)
         copy = target.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
     return buffer.getvalue()
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[VideoReader]:
+    try:
+        yield VideoReader(io.BytesIO(data), demuxer=demuxer(data), most_pixels=MAX_PIXELS)
+    except UnreadableVideoError as error:
+        raise RemoteError(f"the delivered file cannot be used: {error}".rstrip(".")) from None
+
+
+def _measure(reader: VideoReader) -> Measure:
+    height, width = reader.size
+    return Measure(reader.timing.frames, width, height)

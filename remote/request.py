@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..amt.timeline import frame_count
-from .clip import MAX_IMAGE_BYTES, MAX_SIDE
+from .clip import MAX_IMAGE_BYTES
 from .errors import RemoteError
 
 FRAMES_APP = "fal-ai/amt-interpolation/frame-interpolation"
@@ -15,6 +15,7 @@ VIDEO_APP = "fal-ai/amt-interpolation"
 MAX_FRAMES = 500
 MAX_PASSES = 6
 MAX_FPS = 240
+MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,16 @@ class Counter:
         return whole
 
 
+def damage(path: Path, number: int) -> None:
+    """Fills a packet of the picture with zeros."""
+    with av.open(str(path)) as container:
+        packet = next(packet for packet in container.demux(video=0) if packet.pts == number)
+    content = bytearray(path.read_bytes())
+    start = content.index(bytes(packet), packet.pos)
+    content[start : start + packet.size] = bytes(packet.size)
+    path.write_bytes(content)
+
+
 def write(
     path: Path,
     numbers: Iterable[Fraction | float],

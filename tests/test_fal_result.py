@@ -273,7 +273,7 @@ def test_frames_beyond_the_limit_are_left_out_with_a_warning(caplog: pytest.LogC
 
 
 def test_a_size_beyond_reason_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip, "MAX_SIDE", 31)
+    monkeypatch.setattr(clip, "MAX_PIXELS", 32 * 24 - 1)
     with pytest.raises(RemoteError, match="32 x 24"):
         clip.measure(video_bytes())
 

@@ -22,11 +22,12 @@ from amt_frame_interpolation.amt.timeline import End, Plan
 from amt_frame_interpolation.amt.timeline.cuts import CutDetector
 from amt_frame_interpolation.amt.timeline.look import Look
 from amt_frame_interpolation.video import encode
-from amt_frame_interpolation.video.audio import tracks_of
+from amt_frame_interpolation.video.audio import Sound, sound_of
 from amt_frame_interpolation.video.colour import BT709
-from amt_frame_interpolation.video.decode import UnreadableVideo, VideoReader, Window
-from amt_frame_interpolation.video.encode import CannotWrite, VideoWriter
-from amt_frame_interpolation.video.pipeline import remake
+from amt_frame_interpolation.video.container import UnreadableVideoError, Window
+from amt_frame_interpolation.video.decode import VideoReader
+from amt_frame_interpolation.video.encode import VideoWriter, WriteError
+from amt_frame_interpolation.video.pipeline import interpolate_video
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numbered import Counter
@@ -55,15 +56,15 @@ def run(
 ) -> Path:
     """What the node does, without ComfyUI."""
     video = VideoReader(source if isinstance(source, io.BytesIO) else str(source), window)
-    tracks, origin = tracks_of(video, plan.stretch) if sound else ([], video.timing.start)
-    remake(
+    heard = sound_of(video, plan.stretch) if sound else Sound(origin=video.timing.start)
+    interpolate_video(
         video,
         target,
         plan=plan,
         look=Look(plan.end, CutDetector() if cuts else None, replace_repeats),
         fill=Engine(network or Counter(), CPU, before_call=poll).fill,
-        sound=tracks,
-        delay=(video.timing.start - origin) * plan.stretch,
+        sound=heard.tracks,
+        delay=(video.timing.start - heard.origin) * plan.stretch,
         poll=poll,
         shown=shown,
     )
@@ -226,7 +227,7 @@ def test_a_trim_is_what_comfyui_sees(tmp_path: Path, target: Path) -> None:
 
 
 def test_an_empty_trim_is_refused(clip: Path) -> None:
-    with pytest.raises(UnreadableVideo, match=r"no frames from 5 s to 6 s"):
+    with pytest.raises(UnreadableVideoError, match=r"no frames from 5 s to 6 s"):
         VideoReader(str(clip), Window(5, 1))
 
 
@@ -699,7 +700,7 @@ def test_a_file_that_is_cut_off_is_refused_at_once(tmp_path: Path, container: st
         whole = tmp_path / "fast.mp4"
     half = tmp_path / f"half.{container}"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(UnreadableVideo, match=r"incomplete: it says that it lasts 4\.00 s, but its frames end at"):
+    with pytest.raises(UnreadableVideoError, match=r"incomplete: it says that it lasts 4\.00 s, but its frames end at"):
         VideoReader(str(half))
     run(half, tmp_path / "made.mp4", Plan(1, "hold"), window=Window(0, 1))  # what is there can be had
     assert len(numbers(tmp_path / "made.mp4")) == 48
@@ -709,31 +710,33 @@ def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
     whole = numbered.write(tmp_path / "whole.mp4", range(48))
     half = tmp_path / "half.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(UnreadableVideo, match="cannot be opened"):
+    with pytest.raises(UnreadableVideoError, match="cannot be opened"):
         VideoReader(str(half))
 
 
-def test_a_decoder_error_midway_ends_all_and_leaves_no_file(tmp_path: Path) -> None:
-    source = numbered.write(tmp_path / "s.avi", range(60), codec="mpeg4", b_frames=0)
-    with av.open(str(source)) as container:
-        middle = next(packet for packet in container.demux(video=0) if packet.pts == 36)
-        assert middle.pos is not None
-        place = slice(middle.pos + 8, middle.pos + 8 + middle.size)  # behind the chunk's name and size
-    content = bytearray(source.read_bytes())
-    content[place] = bytes(middle.size)
-    source.write_bytes(content)
-    shown: list[Tensor] = []
-    with pytest.raises(UnreadableVideo, match=r"damaged: it cannot be decoded after 1\.\d+ s"):
-        run(source, tmp_path / "made.mp4", Plan(1, "hold"), shown=shown.append)
-    assert shown
-    assert_nothing_left(tmp_path, source)
+@pytest.mark.parametrize(("codec", "pixels"), [("mpeg4", "yuv420p"), ("mjpeg", "yuvj420p")])
+def test_a_damaged_packet_is_concealed_or_skipped_and_counted(
+    tmp_path: Path, target: Path, codec: str, pixels: str
+) -> None:
+    source = numbered.write(tmp_path / "s.avi", range(61), codec=codec, pixels=pixels, b_frames=0, gop=12)
+    frames = VideoReader(str(source)).timing.frames
+    numbered.damage(source, 31)
+    video = VideoReader(str(source))
+    assert [frame.span.start for frame in video.frames()] == [Fraction(k, 24) for k in range(frames)]
+    assert video.notes() == ["The video has faults: 1 damaged frame was concealed or replaced by the one before."]
+    run(source, target, Plan(1, "hold"))
+    made = numbered.read(target)
+    assert [time for time, _ in made] == [Fraction(k, 48) for k in range(2 * frames)]
+    whole = [min(Fraction(k, 2), Fraction(frames - 1)) for k in range(2 * frames)]
+    assert [number for _, number in made[:61]] == whole[:61]
+    assert [number for _, number in made[72:]] == whole[72:]  # from the next key frame on
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(UnreadableVideo, match=r"cannot be opened: Invalid data.*Download it again, or convert it"):
+    with pytest.raises(UnreadableVideoError, match=r"cannot be opened: Invalid data.*Download it again, or convert it"):
         VideoReader(str(tmp_path / "text.mp4"))
-    with pytest.raises(UnreadableVideo, match=r"cannot be opened: No such file"):
+    with pytest.raises(UnreadableVideoError, match=r"cannot be opened: No such file"):
         VideoReader(str(tmp_path / "gone.mp4"))
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         voice = container.add_stream("aac", rate=48000)
@@ -741,7 +744,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
         frame.sample_rate = 48000
         container.mux(voice.encode(frame))
         container.mux(voice.encode(None))
-    with pytest.raises(UnreadableVideo, match="no picture"):
+    with pytest.raises(UnreadableVideoError, match="no picture"):
         VideoReader(str(tmp_path / "sound.mp4"))
 
 
@@ -756,7 +759,7 @@ def without_rate(path: Path) -> Path:
 
 def test_a_source_without_a_readable_rate_says_so(tmp_path: Path) -> None:
     one = without_rate(numbered.write(tmp_path / "one.mkv", [0], codec="ffv1", pixels="yuv444p", b_frames=0))
-    with pytest.raises(UnreadableVideo, match=r"frame rate cannot be read.*ffmpeg -r 24"):
+    with pytest.raises(UnreadableVideoError, match=r"frame rate cannot be read.*ffmpeg -r 24"):
         VideoReader(str(one))
 
 
@@ -775,7 +778,7 @@ def test_a_bare_stream_without_a_rate_is_refused(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
-    with pytest.raises(UnreadableVideo, match=r"frame rate cannot be read"):
+    with pytest.raises(UnreadableVideoError, match=r"frame rate cannot be read"):
         VideoReader(str(source))
 
 
@@ -795,7 +798,7 @@ def test_a_full_disk_ends_all_and_leaves_no_file(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(CannotWrite, match=r"could not be written to .*MiB are free.*Free some space"):
+        with pytest.raises(WriteError, match=r"could not be written to .*MiB are free.*Free some space"):
             run(source, tmp_path / "made.mp4", Plan(1, "hold"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -804,7 +807,7 @@ def test_a_full_disk_ends_all_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, clip: Path) -> None:
-    with pytest.raises(CannotWrite, match="could not be written"):
+    with pytest.raises(WriteError, match="could not be written"):
         run(clip, tmp_path / "missing" / "made.mp4", Plan(1, "hold"))
 
 

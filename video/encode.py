@@ -15,17 +15,26 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from .audio import Track
 from .colour import BT709, Colour, from_rgb, pixel_format
+from .hdr import BrightnessMetadata
+from .tracks import Track
 
 VISUALLY_LOSSLESS = 12
 """x264's constant rate factor."""
+LARGEST = 2**31 - 1
+"""FFmpeg's fractions are of 32 bits."""
+FINEST_TICK = Fraction(1, 1_000_000)
+"""For times that no such fraction divides: closer than any container's clock."""
 AHEAD = Fraction(1, 2)
 """Seconds of sound that are written before the picture that goes with them."""
 
 
-class CannotWrite(OSError):
+class WriteError(OSError):
     """The video could not be written."""
+
+
+class SoundError(ValueError):
+    """A sound track does not fit into the video's file."""
 
 
 class VideoWriter:
@@ -35,6 +44,8 @@ class VideoWriter:
     tick: all times are multiples of it; 1 / rate unless given, and then frames need not be evenly spaced.
     bits: of a colour; more than 8 are stored as 10.
     pixel_aspect: width of a pixel by its height.
+    brightness: HDR10's metadata, where the source has some.
+    title: shown by players.
     """
 
     def __init__(
@@ -46,10 +57,15 @@ class VideoWriter:
         colour: Colour = BT709,
         bits: int = 8,
         pixel_aspect: Fraction = Fraction(1),
+        brightness: BrightnessMetadata | None = None,
         sound: Sequence[Track] = (),
     ) -> None:
         self._path = path
-        self._rate, self._tick, self._constant = rate, tick or 1 / rate, tick is None
+        self._constant = tick is None and is_representable(1 / rate)
+        self._rate, self._tick = _representable_rate(rate), tick or 1 / rate
+        if not is_representable(self._tick):
+            self._tick = FINEST_TICK
+        self._brightness = brightness
         self._colour, self._bits, self._pixel_aspect = colour, bits, pixel_aspect
         self._sound = sound
         self._stream: av.VideoStream | None = None
@@ -62,7 +78,7 @@ class VideoWriter:
             self._container = av.open(str(self._path), "w", format="mp4")
         except (FFmpegError, OSError) as error:
             self._path.unlink(missing_ok=True)
-            raise self._cannot_write(error) from error
+            raise self._write_error(error) from error
         return self
 
     def __exit__(
@@ -75,7 +91,7 @@ class VideoWriter:
         except (FFmpegError, OSError) as problem:
             error = error or problem
             if error is problem:
-                raise self._cannot_write(problem) from problem
+                raise self._write_error(problem) from problem
         except BaseException as problem:
             error = problem
             raise
@@ -100,7 +116,7 @@ class VideoWriter:
             self._last = pts
             self._mux(stream, picture)
         except FFmpegError as error:
-            raise self._cannot_write(error) from error
+            raise self._write_error(error) from error
 
     def _finish(self) -> None:
         if self._stream is not None:
@@ -117,10 +133,19 @@ class VideoWriter:
     def _mux_sound(self, until: Fraction | None) -> None:
         for track in self._sound:
             for packet in track.packets(until):
-                self._container.mux(packet)
+                try:
+                    self._container.mux(packet)
+                except FFmpegError as error:
+                    if not isinstance(error, ValueError):  # a fault of the disk, not of the packet
+                        raise
+                    seconds = float((packet.pts or 0) * packet.time_base)
+                    raise SoundError(
+                        f"the video's sound cannot be copied from {seconds:.2f} s on: {error.strerror}. "
+                        "Convert the sound to AAC first, or leave it out."
+                    ) from error
 
     def _open_streams(self, picture: av.VideoFrame) -> av.VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": str(VISUALLY_LOSSLESS)})
+        stream = self._container.add_stream("libx264", rate=self._rate, options=self._options())
         stream.width, stream.height = picture.width, picture.height
         stream.pix_fmt = pixel_format(self._colour, self._bits)
         context = stream.codec_context
@@ -135,14 +160,29 @@ class VideoWriter:
         self._stream = stream
         return stream
 
-    def _cannot_write(self, error: Exception) -> CannotWrite:
+    def _options(self) -> dict[str, str]:
+        options = {"crf": str(VISUALLY_LOSSLESS)}
+        if self._brightness is not None:
+            options["x264-params"] = self._brightness.x264_parameters()
+        return options
+
+    def _write_error(self, error: Exception) -> WriteError:
         free = ""
         with suppress(OSError):
             free = f" ({shutil.disk_usage(self._path.parent).free / 2**20:.0f} MiB are free there)"
-        return CannotWrite(
+        return WriteError(
             f"the video could not be written to {self._path.parent}{free}: {error}. Free some space, "
             "or start ComfyUI with --temp-directory on a disk that has some."
         )
+
+
+def is_representable(fraction: Fraction) -> bool:
+    return fraction.numerator <= LARGEST and fraction.denominator <= LARGEST
+
+
+def _representable_rate(rate: Fraction) -> Fraction:
+    """The nearest one."""
+    return rate.limit_denominator(max(1, int(LARGEST / max(rate, 1))))
 
 
 def _quantised(frame: Tensor, bits: int) -> np.ndarray:

@@ -14,11 +14,13 @@ from torch import Tensor
 from ..amt.timeline import Plan, Span
 from ..amt.timeline.look import Look
 from ..amt.timeline.sources import Source
-from .audio import Track
 from .colour import Colour
-from .decode import Frame, Timing
+from .decode import Frame
 from .encode import VideoWriter
+from .hdr import BrightnessMetadata
 from .threads import FRAMES_AHEAD, FRAMES_BEHIND, ReadAhead, WriteBehind
+from .timing import Timing
+from .tracks import Track
 
 
 class Video(Protocol):
@@ -28,6 +30,7 @@ class Video(Protocol):
     colour: Colour
     bits: int
     pixel_aspect: Fraction
+    brightness: BrightnessMetadata | None
 
     def frames(self) -> Iterator[Frame]: ...
 
@@ -36,7 +39,7 @@ Fill = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
 """Makes the frames at the positions out of the sources, as `Engine.fill` does."""
 
 
-def remake(
+def interpolate_video(
     video: Video,
     path: Path,
     *,
@@ -65,6 +68,7 @@ def remake(
         colour=video.colour,
         bits=video.bits,
         pixel_aspect=video.pixel_aspect,
+        brightness=video.brightness,
         sound=sound,
     )
 

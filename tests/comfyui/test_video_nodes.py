@@ -14,7 +14,7 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.network import S
 from amt_frame_interpolation.amt.timeline import Plan, exact_rate
-from amt_frame_interpolation.video.decode import UnreadableVideo
+from amt_frame_interpolation.video.container import UnreadableVideoError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -420,7 +420,7 @@ def test_what_is_no_video_is_refused(nodes: SimpleNamespace, tmp_path: Path) -> 
         nodes.video(nodes.model, images(0))
     (tmp_path / "text.mp4").write_text("nothing")
     before = set(nodes.temporary.glob("*"))
-    with pytest.raises(UnreadableVideo, match="video: the video cannot be opened"):
+    with pytest.raises(UnreadableVideoError, match="video: the video cannot be opened"):
         nodes.video(nodes.model, nodes.File(str(tmp_path / "text.mp4")))
     assert set(nodes.temporary.glob("*")) == before
 

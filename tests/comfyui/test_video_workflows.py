@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from amt_frame_interpolation.video.audio import Track, tracks_of
+from amt_frame_interpolation.video.audio import Track, sound_of
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
 from setup.install import ROOT
@@ -99,7 +99,7 @@ def small_clip(comfyui_server: LocalServer) -> Path:
 
 
 def _sound(path: Path) -> list[Track]:
-    return tracks_of(VideoReader(str(path)), 1)[0]
+    return sound_of(VideoReader(str(path)), 1).tracks
 
 
 @pytest.mark.parametrize("name", EXPECTED)

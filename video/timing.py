@@ -1,0 +1,206 @@
+"""When the frames of a video file are shown, as its packets say; nothing is decoded."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from ..amt.timeline import exact_rate
+from .container import UnreadableVideoError, Window, clock_may_jump, demuxed, video_stream
+
+MISSING = Fraction(1, 2)
+"""Seconds by which a file's frames may end earlier than it says."""
+
+WITHOUT_CONTAINER = Fraction(1, 1_200_000)
+"""FFmpeg's time base of streams without a container: a rate that they do not say themselves is made up."""
+
+PACKETS_BETWEEN_CHECKS = 1000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the frames of a file are shown."""
+
+    frames: int
+    first: int
+    """When the first is shown, in units of the time base..."""
+    final: int
+    """... and when the last."""
+    time_base: Fraction
+    rate: Fraction
+    """The usual number of frames a second."""
+    regular: bool
+    """Whether each frame is shown for one or more times 1 / rate; if not, rate is only about right."""
+    constant: bool
+    """Whether all are shown for 1 / rate."""
+    last: Fraction
+    """For how long the last frame is shown, in seconds."""
+    counted: bool = False
+    """Whether the file has no times: frames are then counted, and the time base is 1 / rate."""
+    packets_before: int = 0
+    """How many packets of the stream need not be decoded, in a file without an index."""
+
+    def time(self, pts: int) -> Fraction:
+        """Seconds on the file's clock. Containers round; what is regular is brought back to exact multiples."""
+        start = self.first * self.time_base
+        if not self.regular:
+            return pts * self.time_base
+        return start + round((pts - self.first) * self.time_base * self.rate) / self.rate
+
+    @property
+    def start(self) -> Fraction:
+        """When the first frame is shown, in seconds on the file's clock."""
+        return self.time(self.first)
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame is no longer shown."""
+        return self.time(self.final) + self.last
+
+    @property
+    def tick(self) -> Fraction:
+        """All frames begin at multiples of this, counted from the first."""
+        return 1 / self.rate if self.regular else self.time_base
+
+
+def read_timing(container: InputContainer, window: Window, check: Callable[[], object]) -> Timing:
+    """Reads all packets of the window. `check` is called now and then; what it raises ends the reading.
+
+    Raises:
+        UnreadableVideoError: damaged, incomplete, without frames or without a rate.
+    """
+    stream = video_stream(container)
+    time_base = stream.time_base or Fraction(1, 1000)
+    start, end = window.bounds(time_base)
+    has_index = not clock_may_jump(container)
+    if start and has_index:
+        container.seek(start, stream=stream)
+    times, untimed, last_duration = array("q"), 0, 0
+    key_frames = [0, 0]
+    try:
+        for number, packet in enumerate(demuxed(container, stream)):
+            if number % PACKETS_BETWEEN_CHECKS == 0:
+                check()
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None:
+                untimed += 1
+                continue
+            if packet.is_keyframe and start is not None and packet.pts <= start:
+                key_frames = [key_frames[-1], number]
+            if end is not None and packet.dts is not None and packet.dts >= end:
+                break
+            if (start is None or packet.pts >= start) and (end is None or packet.pts < end):
+                if not times or packet.pts > times[-1]:
+                    last_duration = packet.duration or 0
+                times.append(packet.pts)
+    except FFmpegError as error:
+        raise UnreadableVideoError(f"the video is damaged: {error}. Repair or download it again.") from error
+    frames = len(times) + untimed
+    if not frames:
+        remedy = "Change the trim." if str(window) else "Choose another, or download it again."
+        raise UnreadableVideoError(f"the video has no frames{window}. {remedy}")
+    # AVI stores no times: FFmpeg counts, which is wrong where frames are stored in another order.
+    if container.format.name == "avi" and (not times or stream.codec_context.has_b_frames):
+        return _counted(stream.guessed_rate or stream.average_rate, frames, window)
+    if time_base == WITHOUT_CONTAINER and not stream.codec_context.framerate:
+        raise _no_rate()
+    if not times:
+        return _counted(stream.codec_context.framerate, frames, window)
+    pts = np.sort(np.frombuffer(times, np.int64))
+    timing = _timed(stream, pts, time_base, last_duration)
+    # How long a file without an index lasts is FFmpeg's estimate. Of two key frames, the earlier one is surely enough.
+    timing = _complete(timing, stream, pts, end) if has_index else replace(timing, packets_before=key_frames[0])
+    if end is not None and not timing.regular:
+        timing = replace(timing, last=min(timing.last, (end - timing.final) * time_base))
+    return timing
+
+
+def _counted(rate: Fraction | None, frames: int, window: Window) -> Timing:
+    if not rate:
+        raise _no_rate()
+    rate = _nominal(rate)
+    first = window.bounds(1 / rate)[0] or 0
+    return Timing(frames, first, first + frames - 1, 1 / rate, rate, True, True, 1 / rate, counted=True)
+
+
+def _timed(stream: av.VideoStream, pts: np.ndarray, time_base: Fraction, last_duration: int) -> Timing:
+    """From times in ascending order."""
+    frames, first, final = len(pts), int(pts[0]), int(pts[-1])
+    last = last_duration * time_base
+    seconds = (final - first) * time_base
+    # What FFmpeg guesses for one frame is made up; for more, it is compared with their times.
+    said = [rate for rate in (stream.average_rate, stream.guessed_rate if frames > 1 else None) if rate]
+    try:
+        measured = (frames - 1) / seconds if seconds else (said or [1 / last])[0]
+    except ZeroDivisionError:
+        raise _no_rate() from None
+    # Containers round the rate that they say. So the rate that it stands for is tried first, and itself later.
+    for rate in (*map(_nominal, (*said, measured)), *said):
+        # In frames; what the container rounded is half a unit of the time base away, or almost one where it cuts off.
+        places = (pts - first) * float(time_base * rate)
+        gaps = np.diff(np.round(places)) if frames > 1 else np.ones(1)
+        off = np.abs(places - np.round(places)).max()
+        if off <= 1.01 * time_base * rate + 1e-6 and off < 0.5 and (gaps >= 1).all() and (gaps == 1).mean() >= 0.5:
+            shown = max(1, round(last * rate)) / rate
+            return Timing(frames, first, final, time_base, rate, True, bool((gaps == 1).all()), shown)
+    rate = _nominal(measured)
+    return Timing(frames, first, final, time_base, rate, False, False, last or 1 / rate)
+
+
+def _nominal(rate: Fraction) -> Fraction:
+    """The usual rate that this one stands for, or itself where there is none."""
+    try:
+        return exact_rate(float(rate))
+    except ValueError:  # more than a thousand frames a second, or fewer than one in a thousand seconds
+        return rate
+
+
+def _no_rate() -> UnreadableVideoError:
+    return UnreadableVideoError(
+        "the video's frame rate cannot be read: its file gives neither times for its frames nor a rate. Convert it "
+        "first, for example with: ffmpeg -r 24 -i video -c copy video.mp4"
+    )
+
+
+def _complete(timing: Timing, stream: av.VideoStream, pts: np.ndarray, wanted: int | None) -> Timing:
+    """The timing with the last frame shown to the end that the file says, where that is possible.
+
+    wanted: the end of the window in units of the time base.
+
+    Raises:
+        UnreadableVideoError: the frames end earlier than the file says, and earlier than is wanted.
+    """
+    time_base = timing.time_base
+    if stream.duration is not None:
+        said = ((stream.start_time or 0) + stream.duration) * time_base
+    else:  # as Matroska files have it
+        said = _seconds(stream.metadata.get("DURATION", ""))
+        if said is None:
+            return timing
+    if wanted is not None:
+        said = min(said, wanted * time_base)
+    if said - timing.end <= MISSING:
+        return timing
+    last = said - timing.time(timing.final)
+    longest = int(np.diff(pts).max(initial=0)) * time_base
+    if last <= longest:  # a slide show, or a picture that often stands still
+        return replace(timing, last=max(1, round(last * timing.rate)) / timing.rate if timing.regular else last)
+    raise UnreadableVideoError(
+        f"the video is incomplete: it says that it lasts {float(said):.2f} s, but its frames end at "
+        f"{float(timing.end):.2f} s. Download or copy it again, or trim it to the part that is there."
+    )
+
+
+def _seconds(text: str) -> Fraction | None:
+    """00:01:02.5 -> 62.5 s; None where the text has another form, as anything may stand there."""
+    found = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,12})?)\0*", text.strip(), re.ASCII)
+    return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None
