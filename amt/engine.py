@@ -5,35 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
+from itertools import islice
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from .network.padding import Padding
+from .interpolator import AnyTimeInterpolator, Interpolator
 from .out_of_memory import is_out_of_memory
 from .timeline import dyadic
-from .timeline.sources import Gap, Source, moving
+from .timeline.sources import Gap, Source, as_sources
 
 HALF = Fraction(1, 2)
+MOST_HELD = 32
+"""How many made frames may wait for frames before them, where several pairs are open at once."""
 
-
-class Interpolator(Protocol):
-    """A network, as the engine sees it."""
-
-    @property
-    def padding(self) -> Padding:
-        """The sizes that it takes."""
-        ...
-
-    @property
-    def any_time(self) -> bool:
-        """Whether it may be asked for any timestep, or for 0.5 alone."""
-        ...
-
-    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor, /) -> Tensor:
-        """Padded frames [b, c, h, w] and timesteps [b] -> [b, c, h, w] float32."""
-        ...
+T = TypeVar("T")
 
 
 class PairTooLargeError(RuntimeError):
@@ -51,15 +38,17 @@ class _Frame:
     size: tuple[int, int]
     """(height, width) without the padding."""
     source: Tensor | None = None
-    """The source frame that it was made of, which is what is shown."""
+    """The source frame, where it is one. It is shown as it came."""
 
 
 @dataclass(frozen=True)
-class _Gap:
+class _Request:
+    """Frames that are wanted between two frames."""
+
     frame0: _Frame
     frame1: _Frame
     times: tuple[Fraction, ...]
-    """What is wanted between the two, ascending, 0 < time < 1."""
+    """Ascending, 0 < time < 1."""
 
 
 def _nothing() -> None:
@@ -70,7 +59,7 @@ def _nothing() -> None:
 class Engine:
     """A network with what is needed to run it over frames."""
 
-    network: Interpolator
+    network: Interpolator | AnyTimeInterpolator
     device: torch.device
     batch: int = 1
     """Pairs to give the network at once; halved, for good, when memory runs out."""
@@ -80,17 +69,18 @@ class Engine:
     """Called after memory ran out, before the next try."""
 
     def run(self, frames: Iterable[Tensor], positions: Iterable[Fraction]) -> Iterator[Tensor]:
-        """Yields the frame at each position, in order, taking all gaps for motion; see `fill`."""
-        return self.fill(moving(frames), positions)
+        """Yields the frame at each position, with motion between all frames; see `interpolate`."""
+        return self.interpolate(as_sources(frames), positions)
 
-    def fill(self, sources: Iterable[Source], positions: Iterable[Fraction]) -> Iterator[Tensor]:
-        """Yields the frame at each position, in order. In a gap that is no motion, the nearer frame is held.
+    def interpolate(self, sources: Iterable[Source], positions: Iterable[Fraction]) -> Iterator[Tensor]:
+        """Yields the frame at each position, in order. Where there is no motion in a gap, the nearer frame is held.
 
         sources: frames [h, w, c], float 0..1 or uint8, c >= 3, all of one size; taken no earlier than needed.
         positions: ascending, from 0; those behind the last source are left out.
         A position that is a source frame yields that very tensor; others yield new ones, float32, on the CPU.
+        Raises PairTooLargeError, NotFiniteError, and whatever the network or `before_call` raises.
         """
-        for frame in self._fill(self._items(sources, iter(positions))):
+        for frame in self._made(self._items(sources, iter(positions))):
             if frame.source is not None:
                 yield frame.source
             else:
@@ -99,12 +89,12 @@ class Engine:
     def between(self, frame0: Tensor, frame1: Tensor, times: Sequence[Fraction]) -> Iterator[Tensor]:
         """Yields the frames at these times between two, ascending: [1, c, h, w] padded and on the network's device."""
         size = (frame0.shape[2], frame0.shape[3])
-        gap = _Gap(_Frame(frame0, size), _Frame(frame1, size), tuple(times))
-        for frame in self._fill(self._requests(gap)):
+        request = _Request(_Frame(frame0, size), _Frame(frame1, size), tuple(times))
+        for frame in self._made(self._askable(request)):
             yield frame.padded
 
-    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Gap]:
-        """Source frames to show and gaps to fill, in the output's order."""
+    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Request]:
+        """Source frames to show and requests for frames between them, in the output's order."""
         position = next(positions, None)
         last = None
         for source in sources:
@@ -118,7 +108,7 @@ class Engine:
                     times.append((position - start) / (source.position - start))
                     position = next(positions, None)
                 if source.gap is Gap.MOTION:
-                    yield from self._requests(_Gap(frame0, frame, tuple(times)))
+                    yield from self._askable(_Request(frame0, frame, tuple(times)))
                 else:
                     yield from (frame0 if time <= HALF else frame for time in times)
             while position == source.position:
@@ -131,93 +121,167 @@ class Engine:
         frame = frame.float() if source.is_floating_point() else frame.float() / 255
         return _Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
 
-    def _requests(self, gap: _Gap) -> Iterator[_Frame | _Gap]:
-        """The gap in the form that the network can be asked in."""
-        if self.network.any_time:
-            for time in gap.times:
-                yield _Gap(gap.frame0, gap.frame1, (time,))
-            return
-        times = [dyadic(time) for time in gap.times]
+    def _askable(self, request: _Request) -> Iterator[_Frame | _Request]:
+        """The request with times that the network can be asked for: any, or those that halvings lead to."""
+        times = request.times
+        if not self.network.any_time:
+            times = tuple(dyadic(time) for time in times)
         inner = tuple(time for time in times if 0 < time < 1)
-        yield from [gap.frame0] * times.count(Fraction(0))
+        yield from [request.frame0] * times.count(Fraction(0))
         if inner:
-            yield _Gap(gap.frame0, gap.frame1, inner)
-        yield from [gap.frame1] * times.count(Fraction(1))
+            yield _Request(request.frame0, request.frame1, inner)
+        yield from [request.frame1] * times.count(Fraction(1))
 
-    def _fill(self, items: Iterable[_Frame | _Gap]) -> Iterator[_Frame]:
-        """Puts frames in the place of gaps: halves up to `batch` gaps at once, then the halves of those, depth first.
-
-        That way a pair with n passes to go holds about n * batch frames, not 2^n.
-        """
+    def _made(self, items: Iterable[_Frame | _Request]) -> Iterator[_Frame]:
+        """The items, with frames in the place of requests."""
         for group in self._groups(items):
-            gaps = [item for item in group if isinstance(item, _Gap)]
-            made = iter(self._make(gaps))
-            parts: list[_Frame | _Gap] = []
-            for item in group:
-                parts += self._halves(item, next(made)) if isinstance(item, _Gap) else [item]
-            if any(isinstance(part, _Gap) for part in parts):
-                yield from self._fill(parts)
-            else:
-                yield from (part for part in parts if isinstance(part, _Frame))
+            yield from self._at_exact_times(group) if self.network.any_time else self._by_halving(group)
 
-    def _groups(self, items: Iterable[_Frame | _Gap]) -> Iterator[list[_Frame | _Gap]]:
-        group: list[_Frame | _Gap] = []
-        gaps = 0
+    def _groups(self, items: Iterable[_Frame | _Request]) -> Iterator[list[_Frame | _Request]]:
+        """Runs of items with up to `batch` requests."""
+        group: list[_Frame | _Request] = []
+        requests = 0
         for item in items:
             group.append(item)
-            gaps += isinstance(item, _Gap)
-            if gaps >= self.batch:
+            requests += isinstance(item, _Request)
+            if requests >= self.batch:
                 yield group
-                group, gaps = [], 0
+                group, requests = [], 0
         if group:
             yield group
 
-    def _halves(self, gap: _Gap, made: _Frame) -> list[_Frame | _Gap]:
-        if self.network.any_time:
-            return [made]
-        before = tuple(2 * time for time in gap.times if time < HALF)
-        after = tuple(2 * time - 1 for time in gap.times if time > HALF)
-        parts: list[_Frame | _Gap] = []
+    # Any time: each pair is opened once.
+
+    def _at_exact_times(self, group: Sequence[_Frame | _Request]) -> Iterator[_Frame]:
+        made = self._frames([item for item in group if isinstance(item, _Request)])
+        for item in group:
+            if isinstance(item, _Request):
+                yield from islice(made, len(item.times))
+            else:
+                yield item
+
+    def _frames(self, requests: list[_Request]) -> Iterator[_Frame]:
+        """The frames of all requests, one request after the other."""
+        while requests:
+            longest = max(len(request.times) for request in requests[: self.batch])
+            part = requests[: max(1, min(self.batch, MOST_HELD // longest))]
+            steps = self._steps(part)
+            made: list[list[_Frame]] = []
+            while step := self._unless_out_of_memory(lambda steps=steps: next(steps, [])):
+                if len(part) == 1:
+                    yield from step  # At once: a pair may be asked for hundreds of frames.
+                else:
+                    made.append(step)
+            if step is None:
+                self._use_less_memory(part)
+                continue
+            for index, request in enumerate(part):
+                yield from (step[index] for step in made[: len(request.times)])
+            requests = requests[len(part) :]
+
+    def _steps(self, requests: Sequence[_Request]) -> Iterator[list[_Frame]]:
+        """The frames at the first time of each request, then those at the second times, and so on.
+
+        A request that has no more times gives its last frame again.
+        """
+        network = cast(AnyTimeInterpolator, self.network)
+        pair = None
+        for index in range(max(len(request.times) for request in requests)):
+            times = [request.times[min(index, len(request.times) - 1)] for request in requests]
+            self.before_call()
+            with torch.inference_mode():
+                if index == 0:
+                    pair = network.open_pair(*_batched(requests))
+                made = network.frame_at(pair, _timestep(times))
+            yield _checked(made, requests)
+
+    # The middle alone: each request is halved, and its halves are requests again.
+
+    def _by_halving(self, group: Sequence[_Frame | _Request]) -> Iterator[_Frame]:
+        """Halves all requests of the group at once, and goes on with the parts of that, depth first.
+
+        That way a pair with n halvings to go holds about n * batch frames, not 2^n.
+        """
+        middles = iter(self._middles([item for item in group if isinstance(item, _Request)]))
+        parts: list[_Frame | _Request] = []
+        for item in group:
+            parts += self._halves(item, next(middles)) if isinstance(item, _Request) else [item]
+        if any(isinstance(part, _Request) for part in parts):
+            yield from self._made(parts)
+        else:
+            yield from (part for part in parts if isinstance(part, _Frame))
+
+    def _halves(self, request: _Request, middle: _Frame) -> list[_Frame | _Request]:
+        before = tuple(2 * time for time in request.times if time < HALF)
+        after = tuple(2 * time - 1 for time in request.times if time > HALF)
+        parts: list[_Frame | _Request] = []
         if before:
-            parts.append(_Gap(gap.frame0, made, before))
-        parts += [made] * gap.times.count(HALF)
+            parts.append(_Request(request.frame0, middle, before))
+        parts += [middle] * request.times.count(HALF)
         if after:
-            parts.append(_Gap(made, gap.frame1, after))
+            parts.append(_Request(middle, request.frame1, after))
         return parts
 
-    def _make(self, gaps: Sequence[_Gap]) -> list[_Frame]:
+    def _middles(self, requests: Sequence[_Request]) -> list[_Frame]:
+        network = cast(Interpolator, self.network)
         made: list[_Frame] = []
-        while len(made) < len(gaps):
+
+        @torch.inference_mode()
+        def call(part: Sequence[_Request]) -> list[_Frame]:
+            return _checked(network(*_batched(part), _timestep([HALF] * len(part))), part)
+
+        while len(made) < len(requests):
+            part = requests[len(made) : len(made) + self.batch]
             self.before_call()
-            part = gaps[len(made) : len(made) + self.batch]
-            try:
-                made += self._call(part)
-                continue
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Outside of the except block, where the error no longer holds the failed call's tensors.
-            self.free_memory()
-            if len(part) == 1:
-                height, width = part[0].frame0.padded.shape[-2:]
-                raise PairTooLargeError(
-                    f"a pair of frames of {width} x {height} pixels does not fit into the memory of {self.device}. "
-                    "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
-                    "or start ComfyUI with --cpu."
-                )
-            self.batch = len(part) // 2
+            frames = self._unless_out_of_memory(lambda part=part: call(part))
+            if frames is None:
+                self._use_less_memory(part)
+            else:
+                made += frames
         return made
 
-    @torch.inference_mode()
-    def _call(self, gaps: Sequence[_Gap]) -> list[_Frame]:
-        frame0 = torch.cat([gap.frame0.padded for gap in gaps])
-        frame1 = torch.cat([gap.frame1.padded for gap in gaps])
-        times = [gap.times[0] if self.network.any_time else HALF for gap in gaps]
-        timestep = torch.tensor([float(time) for time in times], device=self.device)
-        made = self.network(frame0, frame1, timestep)
-        if not bool(made.isfinite().all()):
-            raise NotFiniteError(
-                "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
-                "precision fp32; if it is fp32 already, the checkpoint is damaged."
+    # Memory
+
+    def _unless_out_of_memory(self, work: Callable[[], T]) -> T | None:
+        """What the work gives; None where memory ran out."""
+        try:
+            return work()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the except block, where the error no longer holds the tensors of the work.
+        self.free_memory()
+        return None
+
+    def _use_less_memory(self, part: Sequence[_Request]) -> None:
+        """Halves the batch after memory ran out for this many requests. Raises PairTooLargeError where it was one."""
+        if len(part) == 1:
+            height, width = part[0].frame0.padded.shape[-2:]
+            raise PairTooLargeError(
+                f"a pair of frames of {width} x {height} pixels does not fit into the memory of {self.device}. "
+                "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
+                "or start ComfyUI with --cpu."
             )
-        return [_Frame(frame, gap.frame0.size) for frame, gap in zip(made.split(1), gaps, strict=True)]
+        self.batch = len(part) // 2
+
+
+def _batched(requests: Sequence[_Request]) -> tuple[Tensor, Tensor]:
+    """The frames of all requests, [b, c, h, w] each."""
+    if len(requests) == 1:  # without a copy, so that a network may know a frame again
+        return requests[0].frame0.padded, requests[0].frame1.padded
+    frame0 = torch.cat([request.frame0.padded for request in requests])
+    return frame0, torch.cat([request.frame1.padded for request in requests])
+
+
+def _timestep(times: Sequence[Fraction]) -> Tensor:
+    return torch.tensor([float(time) for time in times])
+
+
+def _checked(made: Tensor, requests: Sequence[_Request]) -> list[_Frame]:
+    """The frames [b, c, h, w] one by one. Raises NotFiniteError."""
+    if not bool(made.isfinite().all()):
+        raise NotFiniteError(
+            "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
+            "precision fp32; if it is fp32 already, the checkpoint is damaged."
+        )
+    return [_Frame(frame, request.frame0.size) for frame, request in zip(made.split(1), requests, strict=True)]

@@ -16,7 +16,6 @@ from ..video.threads import FRAMES_BEHIND, WriteBehind
 from .checks import join_images
 from .inputs import (
     SEARCH_ALIASES,
-    check_look,
     check_passes,
     check_rate,
     cut_inputs,
@@ -25,6 +24,7 @@ from .inputs import (
     more_images_input,
     output_rate_input,
     passes_input,
+    source_analysis,
 )
 from .interp_model import open_engine
 from .progress import ONE_FRAME, Progress, show_text
@@ -73,14 +73,14 @@ class AMTImagesToVideo(io.ComfyNode):
         images = join_images(images, more_images, alpha=False)
         passes = check_passes(recursive_interpolation_passes)
         rate = check_rate("output_fps", output_fps)
-        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
+        analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
-        positions = multiples(Fraction(1, 2**passes), len(images), look.end)
+        positions = multiples(Fraction(1, 2**passes), len(images), analysis.end)
         path = new_video()
         progress = Progress(len(positions))
         interrupted = mm.throw_exception_if_processing_interrupted
         with VideoWriter(path, rate=rate) as writer, WriteBehind(writer.write, FRAMES_BEHIND, interrupted) as written:
-            for frame in engine.fill(look(images), positions):
+            for frame in engine.interpolate(analysis(images), positions):
                 written.put(frame)
                 progress.frame(frame)
         text = show_text(ONE_FRAME) if len(positions) == 1 else progress.summary(interp_model, rate)

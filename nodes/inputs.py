@@ -11,8 +11,8 @@ from typing import cast, get_args
 from comfy_api.latest import io
 
 from ..amt.timeline import MOST_PASSES, End, exact_rate
+from ..amt.timeline.analysis import SourceAnalysis
 from ..amt.timeline.cuts import THRESHOLD, CutDetector
-from ..amt.timeline.look import Look
 
 InterpModel = io.Custom("INTERP_MODEL")
 """ComfyUI core's type for frame-interpolation models."""
@@ -135,7 +135,7 @@ def cut_inputs(detect: bool) -> list[io.Input]:
     ]
 
 
-def check_look(end: str, detect_cuts: bool, cut_threshold: float, repeated_frames: str) -> Look:
+def source_analysis(end: str, detect_cuts: bool, cut_threshold: float, repeated_frames: str) -> SourceAnalysis:
     """Raises ValueError."""
     if end not in get_args(End):
         raise ValueError(f"end: expected one of {', '.join(get_args(End))}, got {end}")
@@ -143,4 +143,6 @@ def check_look(end: str, detect_cuts: bool, cut_threshold: float, repeated_frame
         raise ValueError(f"repeated_frames: expected one of {', '.join(REPEATS)}, got {repeated_frames}")
     if not 0 < cut_threshold <= 1:
         raise ValueError(f"cut_threshold: expected a number above 0 and up to 1, got {cut_threshold}")
-    return Look(cast(End, end), CutDetector(cut_threshold) if detect_cuts else None, repeated_frames == "replace")
+    return SourceAnalysis(
+        cast(End, end), CutDetector(cut_threshold) if detect_cuts else None, repeated_frames == "replace"
+    )

@@ -15,13 +15,17 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-from ..amt.engine import Engine, Interpolator
+from ..amt.engine import Engine
 from ..amt.fast import Compilation, FastAMT
+from ..amt.interpolator import AnyTimeInterpolator, Interpolator
 from ..amt.network.padding import Padding
 from .checks import free_memory
 
 MOST_PAIRS = 8
 """More pairs at once were never faster."""
+
+_CoreImages = list[tuple[Tensor, Any]]
+"""Images [1, 3, h, w] with what core's network calls their features."""
 
 
 class AMTModel(nn.Module):
@@ -61,32 +65,46 @@ class AMTModel(nn.Module):
 
 
 class _CoreInterpolator:
-    """One of core's own networks, as the engine wants it. Core asks them for any time, so this does."""
+    """One of core's own networks, as the engine wants it. Core asks them for any time, so this does too."""
 
     any_time = True
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._last: tuple[Tensor | None, list[_CoreImages]] = (None, [])
+        """The last frame of the last pair and its images: mostly the next pair begins with it."""
         self.padding = Padding(multiple_of=getattr(model, "pad_align", 1), centred=False, mode="reflect")
 
-    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
-        colours = self._colours(frame0[:, :3], frame1[:, :3], timestep)
-        if frame0.shape[1] == 3:
-            return colours
-        # These networks keep their flows to themselves, so alpha takes a pass of its own.
-        alpha0, alpha1 = (frame[:, 3:].expand(-1, 3, -1, -1) for frame in (frame0, frame1))
-        return torch.cat((colours, self._colours(alpha0, alpha1, timestep).mean(dim=1, keepdim=True)), dim=1)
+    def open_pair(self, frame0: Tensor, frame1: Tensor) -> list[tuple[_CoreImages, _CoreImages]]:
+        last, images = self._last
+        images0 = images if last is frame0 else self._images(frame0)
+        images1 = self._images(frame1)
+        self._last = frame1, images1
+        return list(zip(images0, images1, strict=True))
 
-    def _colours(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
-        dtype = self._model.get_dtype()
-        frame0, frame1 = frame0.to(dtype), frame1.to(dtype)
-        made = []
-        for i, time in enumerate(timestep.tolist()):  # one by one: FILM takes no batches
-            pair = frame0[i : i + 1], frame1[i : i + 1]
-            plane = torch.full((1, 1, *frame0.shape[2:]), time, dtype=dtype, device=frame0.device)
-            cache = {"img0": self._model.extract_features(pair[0]), "img1": self._model.extract_features(pair[1])}
-            made.append(self._model(*pair, timestep=plane, cache=cache))
-        return torch.cat(made).float().clamp(0, 1)
+    def frame_at(self, pair: list[tuple[_CoreImages, _CoreImages]], timestep: Tensor) -> Tensor:
+        colours, *alpha = (
+            torch.cat([self._between(*images) for images in zip(images0, images1, timestep.tolist(), strict=True)])
+            for images0, images1 in pair
+        )
+        return torch.cat((colours, *(made.mean(dim=1, keepdim=True) for made in alpha)), dim=1)
+
+    def _images(self, frame: Tensor) -> list[_CoreImages]:
+        """The colours, and alpha as colours where there is any: these networks do not give their flows away.
+
+        The images of a batch are apart, because FILM takes no batches.
+        """
+        parts = [frame[:, :3]]
+        if frame.shape[1] > 3:
+            parts.append(frame[:, 3:].expand(-1, 3, -1, -1))
+        images = [part.to(self._model.get_dtype()).split(1) for part in parts]
+        return [[(image, self._model.extract_features(image)) for image in part] for part in images]
+
+    def _between(self, image0: tuple[Tensor, Any], image1: tuple[Tensor, Any], time: float) -> Tensor:
+        (img0, features0), (img1, features1) = image0, image1
+        plane = torch.full((1, 1, *img0.shape[2:]), time, dtype=img0.dtype, device=img0.device)
+        made = self._model(img0, img1, timestep=plane, cache={"img0": features0, "img1": features1})
+        return made.float().clamp(0, 1)
 
 
 def describe(patcher: Any) -> str:
@@ -114,14 +132,15 @@ def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
             f"got {type(model).__name__}"
         )
     device = patcher.load_device
-    network: Interpolator = model.network if isinstance(model, AMTModel) else _CoreInterpolator(model)
+    ours = isinstance(model, AMTModel)
+    network: Interpolator | AnyTimeInterpolator = model.network if ours else _CoreInterpolator(model)
     memory = model.memory_used_forward((1, *size, 3), model.get_dtype())
     # In full: a partial load leaves PReLU weights behind on the CPU.
     mm.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
     if any(parameter.device.type != device.type for parameter in model.parameters()):
         model.to(device)  # --novram loads in part all the same
     batch = 1
-    if device.type != "cpu":
+    if ours and device.type != "cpu":  # core's networks are given one pair after the other
         batch = max(1, min(MOST_PAIRS, int(0.8 * free_memory(device) / max(memory, 1))))
     return Engine(
         network,

@@ -16,7 +16,6 @@ from ..amt.timeline.cuts import THRESHOLD
 from .checks import check_result_fits, join_images
 from .inputs import (
     SEARCH_ALIASES,
-    check_look,
     check_passes,
     check_rate,
     conversion_rate_inputs,
@@ -25,6 +24,7 @@ from .inputs import (
     model_input,
     more_images_input,
     passes_input,
+    source_analysis,
 )
 from .interp_model import open_engine
 from .meta_batch import BatchInClip, MetaBatch
@@ -88,7 +88,7 @@ class AMTInterpolate(io.ComfyNode):
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
             raise ValueError("more_images: expected none beside meta_batch, as they would follow each of its batches")
         passes = check_passes(recursive_interpolation_passes)
-        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
+        analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         step, multiplier = Fraction(1, 2**passes), 2**passes
         if target_fps:
             if not source_fps:
@@ -97,7 +97,7 @@ class AMTInterpolate(io.ComfyNode):
                     "connect it; or set target_fps to 0."
                 )
             step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
-        batch = BatchInClip(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, look.end)
+        batch = BatchInClip(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, analysis.end)
         positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
         if meta_batch is None and positions == list(range(len(images))):
             text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
@@ -107,8 +107,8 @@ class AMTInterpolate(io.ComfyNode):
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
-        sources = replace(look, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
-        for index, frame in enumerate(engine.fill(sources, positions)):
+        sources = replace(analysis, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
+        for index, frame in enumerate(engine.interpolate(sources, positions)):
             result[index] = frame
             progress.frame(frame)
         batch.remember(images)

@@ -14,7 +14,6 @@ from ..video.container import UnreadableVideoError
 from ..video.pipeline import interpolate_video
 from .inputs import (
     SEARCH_ALIASES,
-    check_look,
     check_passes,
     check_rate,
     cut_inputs,
@@ -22,6 +21,7 @@ from .inputs import (
     model_input,
     output_rate_input,
     passes_input,
+    source_analysis,
 )
 from .interp_model import open_engine
 from .progress import Progress
@@ -92,9 +92,9 @@ class AMTInterpolateVideo(io.ComfyNode):
             raise ValueError(f"time: expected one of {', '.join(TIMES)}, got {time}")
         if slow_motion_sound not in SOUNDS:
             raise ValueError(f"slow_motion_sound: expected one of {', '.join(SOUNDS)}, got {slow_motion_sound}")
-        look = check_look(end, detect_cuts, cut_threshold, repeated_frames)
+        analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         rate = check_rate("output_fps", output_fps) if time == "target rate" else None
-        plan = Plan(0 if rate else passes, look.end, rate, slow=time == "slow motion")
+        plan = Plan(0 if rate else passes, analysis.end, rate, slow=time == "slow motion")
         try:
             source = open_video(video)
             engine = open_engine(interp_model, source.size)
@@ -106,8 +106,8 @@ class AMTInterpolateVideo(io.ComfyNode):
                 source,
                 path,
                 plan=plan,
-                look=look,
-                fill=engine.fill,
+                analysis=analysis,
+                interpolate=engine.interpolate,
                 sound=sound.tracks,
                 delay=(source.timing.start - sound.origin) * plan.stretch,
                 poll=mm.throw_exception_if_processing_interrupted,

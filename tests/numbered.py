@@ -11,6 +11,7 @@ import av
 import numpy as np
 import torch
 from amt_frame_interpolation.amt.network.padding import Padding
+from opened_pairs import OpenedPairs
 from torch import Tensor
 
 BITS = 16
@@ -44,7 +45,7 @@ def number(frame: Tensor | np.ndarray) -> Fraction:
     return Fraction(int(_values(frame[None])), PARTS)
 
 
-class Counter:
+class Counter(OpenedPairs):
     """A network that makes the frame with the number that lies between."""
 
     padding = Padding(multiple_of=8, minimum=16, centred=False)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from amt_frame_interpolation.amt.timeline.cuts import CutDetector, small_picture
-from amt_frame_interpolation.amt.timeline.sources import Gap, moving
+from amt_frame_interpolation.amt.timeline.sources import Gap, as_sources
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -58,7 +58,7 @@ JUMPS = {"api_happyhorse1_0_r2v-1": [1]}
 
 def cuts(frames: list[Tensor] | Iterator[Tensor] | Tensor) -> list[int]:
     """The first frames of new shots."""
-    return [source.position for source in CutDetector()(moving(frames)) if source.gap is Gap.CUT]
+    return [source.position for source in CutDetector()(as_sources(frames)) if source.gap is Gap.CUT]
 
 
 def compare(folder: Path, there: dict[str, list[int]]) -> tuple[int, list[tuple[str, int]], list[tuple[str, int]]]:
@@ -172,7 +172,7 @@ def test_all_kinds_of_frames(kind: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2, 2), (63, 65)])
 def test_frames_of_any_size(size: tuple[int, int]) -> None:
     frames = [torch.rand(*size, 3, generator=torch.Generator().manual_seed(k)) for k in range(6)]
-    assert len(list(CutDetector()(moving(frames)))) == 6
+    assert len(list(CutDetector()(as_sources(frames)))) == 6
     assert small_picture(frames[0]).shape == (3, 64, 64)
 
 
@@ -195,7 +195,7 @@ def test_few_frames_are_taken_in_advance(moves: list[bool]) -> None:
             yield pictures[place % len(pictures)]
 
     count = 0
-    for source in CutDetector()(moving(frames())):
+    for source in CutDetector()(as_sources(frames())):
         assert source.position == count
         assert taken <= count + 5
         count += 1
@@ -205,7 +205,7 @@ def test_few_frames_are_taken_in_advance(moves: list[bool]) -> None:
 def test_a_lower_threshold_finds_more() -> None:
     frames = [*pan(1, 6), *pan(1, 6, step=30)[2:], *pan(2, 6)]
     found = [
-        len([source for source in CutDetector(threshold)(moving(frames)) if source.gap is Gap.CUT])
+        len([source for source in CutDetector(threshold)(as_sources(frames)) if source.gap is Gap.CUT])
         for threshold in (0.9, 0.12, 0.01)
     ]
     assert found == sorted(found)

@@ -1,24 +1,29 @@
 import gc
 import weakref
+from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 import torch
-from amt_frame_interpolation.amt.engine import Engine, NotFiniteError, PairTooLargeError
+from amt_frame_interpolation.amt.engine import MOST_HELD, Engine, NotFiniteError, PairTooLargeError
+from amt_frame_interpolation.amt.fast import FastAMT
+from amt_frame_interpolation.amt.fast.cpu import CPUOperations
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
-from amt_frame_interpolation.amt.timeline.look import Look
-from amt_frame_interpolation.amt.timeline.sources import Gap, Source, closed, moving
+from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
+from amt_frame_interpolation.amt.timeline.sources import Gap, Source, as_sources, with_end
 from golden import golden_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened_pairs import OpenedPairs
 from torch import Tensor
 
 CPU = torch.device("cpu")
 
 
-class Blend:
+class Blend(OpenedPairs):
     """A network whose frames say when they are: pixels mix linearly, so numbered frames give their positions."""
 
     padding = Padding(multiple_of=8, minimum=16)
@@ -85,6 +90,72 @@ def test_an_any_time_network_is_asked_once_a_frame() -> None:
     network = Blend(any_time=True)
     list(Engine(network, CPU, batch=2).run(numbered(2), [Fraction(k, 5) for k in range(6)]))
     assert [time for times in network.asked for time in times] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+@given(
+    positions=st.lists(st.fractions(0, 6, max_denominator=60), min_size=1, max_size=30, unique=True).map(sorted),
+    batch=st.integers(1, 5),
+    most_pairs=st.integers(1, 5),
+)
+def test_each_pair_is_opened_once_whatever_is_asked_of_it(
+    positions: list[Fraction], batch: int, most_pairs: int
+) -> None:
+    """Also where the times of the pairs in a batch are not equally many, and where memory runs out for the batch."""
+    network = Blend(any_time=True, most_pairs=most_pairs)
+    made = positions_of(list(Engine(network, CPU, batch=batch).run(numbered(7), positions)))
+    assert made == pytest.approx([float(position) for position in positions], abs=1e-5)
+    pairs = {int(position) for position in positions if position.denominator > 1}
+    if most_pairs >= batch:
+        assert network.opened == len(pairs)
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_both_encoders_see_the_frames_of_a_pair_once(passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = Counter()
+    for name in ("features", "contexts"):
+        encode = getattr(CPUOperations, name)
+
+        def counted(*given: object, name: str = name, encode: Callable[..., object] = encode) -> object:
+            encoded[name] += 1
+            return encode(*given)
+
+        monkeypatch.setattr(CPUOperations, name, counted)
+    network = FastAMT(AMT(S, any_time=True))
+    frames = list(torch.rand(3, 128, 128, 3, generator=torch.Generator().manual_seed(0)))
+    made = list(Engine(network, CPU).run(frames, halvings(passes)))
+    assert len(made) == frame_count(3, passes)
+    assert encoded == {"features": 4, "contexts": 4}
+
+
+def test_pairs_that_wait_for_others_hold_few_frames() -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    class Counting(Blend):
+        def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+            made = super().__call__(frame0, frame1, timestep)
+            alive.append(weakref.ref(made))
+            return made
+
+    for batch in (1, 8):
+        alive.clear()
+        most = 0
+        for _frame in Engine(Counting(any_time=True), CPU, batch=batch).run(numbered(9), halvings(5)):
+            most = max(most, sum(ref() is not None for ref in alive))
+        assert most <= (2 if batch == 1 else MOST_HELD + 1)
+
+
+def test_an_opened_pair_is_let_go_before_the_next_is_opened() -> None:
+    open_now: list[weakref.ref[Tensor]] = []
+
+    class Opening(Blend):
+        def open_pair(self, frame0: Tensor, frame1: Tensor) -> tuple[Tensor, Tensor]:
+            assert all(ref() is None for ref in open_now)
+            pair = super().open_pair(frame0.clone(), frame1.clone())
+            open_now.append(weakref.ref(pair[0]))
+            return pair
+
+    list(Engine(Opening(any_time=True), CPU).run(numbered(4), halvings(3)))
+    assert len(open_now) == 3
 
 
 def test_frames_are_taken_as_they_are_needed() -> None:
@@ -220,7 +291,7 @@ def test_where_there_is_no_motion_the_nearer_frame_is_held(
     sources = [Source(0, frames[0], Gap.MOTION)]
     sources += [Source(index + 1, frames[index + 1], gap) for index, gap in enumerate(gaps)]
     positions = multiples(Fraction(1, 2**passes), len(frames), end)
-    made = list(Engine(Blend(any_time), CPU, batch=batch).fill(closed(sources, end), positions))
+    made = list(Engine(Blend(any_time), CPU, batch=batch).interpolate(with_end(sources, end), positions))
     assert len(made) == len(positions) == frame_count(len(frames), passes, end)
     for frame, position in zip(made, positions, strict=True):
         index = int(position)
@@ -238,7 +309,7 @@ def test_where_there_is_no_motion_the_nearer_frame_is_held(
 def test_a_source_that_is_missing_leaves_a_longer_gap() -> None:
     frames = numbered(9)
     sources = [Source(index, frames[index], Gap.MOTION) for index in (0, 1, 4, 8)]
-    made = list(Engine(Blend(any_time=True), CPU).fill(sources, multiples(Fraction(1, 2), 9)))
+    made = list(Engine(Blend(any_time=True), CPU).interpolate(sources, multiples(Fraction(1, 2), 9)))
     assert positions_of(made) == pytest.approx([k / 2 for k in range(17)])
 
 
@@ -274,7 +345,7 @@ def drawings(shown: list[int]) -> list[Tensor]:
 @given(repeating)
 def test_repeats_are_marked_or_dropped_by_how_long_they_stand(shown: list[int]) -> None:
     frames = drawings(shown)
-    sources = list(Look(replace_repeats=True)(frames))
+    sources = list(SourceAnalysis(replace_repeats=True)(frames))
     firsts = [sum(shown[:k]) for k in range(len(shown))]
     expected: list[tuple[int, Gap]] = []
     for number, (first, times) in enumerate(zip(firsts, shown, strict=True)):
@@ -291,7 +362,7 @@ def test_repeats_before_a_cut_stay_where_they_are() -> None:
     def cut_at_two(sources):
         return (source._replace(gap=Gap.CUT) if source.position == 2 else source for source in sources)
 
-    sources = list(Look(cuts=cut_at_two, replace_repeats=True)(frames))
+    sources = list(SourceAnalysis(cuts=cut_at_two, replace_repeats=True)(frames))
     assert [(source.position, source.gap) for source in sources] == [
         (0, Gap.MOTION),
         (1, Gap.REPEAT),
@@ -310,14 +381,14 @@ def test_repeats_are_not_held_back_without_end() -> None:
             taken += 1
             yield still
 
-    for source in Look(replace_repeats=True)(frames()):
+    for source in SourceAnalysis(replace_repeats=True)(frames()):
         assert taken <= source.position + 5
 
 
 def test_frames_of_a_slow_fade_are_no_repeats() -> None:
     """Each is hardly different from the one before, but soon from the one that is shown."""
     frames = [torch.full((20, 20, 3), 0.4 + 0.004 * k) for k in range(20)]
-    positions = [source.position for source in Look(replace_repeats=True)(frames)]
+    positions = [source.position for source in SourceAnalysis(replace_repeats=True)(frames)]
     assert positions[:4] == [0, 2, 4, 6]
 
 
@@ -326,13 +397,13 @@ def test_exact_repeats_alone_are_held_otherwise(again: list[bool]) -> None:
     frames = [torch.rand(6, 6, 3)]
     for repeat in again:
         frames.append(frames[-1].clone() if repeat else frames[-1] + 1e-6)
-    gaps = [source.gap for source in Look()(frames)][1:]
+    gaps = [source.gap for source in SourceAnalysis()(frames)][1:]
     assert gaps == [Gap.REPEAT if repeat else Gap.MOTION for repeat in again]
 
 
 def test_the_beginning_may_be_elsewhere() -> None:
     beginning, *frames = numbered(3)
-    *_, last = Look(end="loop")(frames, beginning)
+    *_, last = SourceAnalysis(end="loop")(frames, beginning)
     assert (last.position, last.gap) == (2, Gap.MOTION)
     assert last.frame is beginning
-    assert len(list(closed(moving([]), "loop"))) == 0
+    assert len(list(with_end(as_sources([]), "loop"))) == 0

@@ -19,8 +19,8 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.engine import Engine
 from amt_frame_interpolation.amt.timeline import End, Plan
+from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.cuts import CutDetector
-from amt_frame_interpolation.amt.timeline.look import Look
 from amt_frame_interpolation.video import encode
 from amt_frame_interpolation.video.audio import Sound, sound_of
 from amt_frame_interpolation.video.colour import BT709
@@ -61,8 +61,8 @@ def run(
         video,
         target,
         plan=plan,
-        look=Look(plan.end, CutDetector() if cuts else None, replace_repeats),
-        fill=Engine(network or Counter(), CPU, before_call=poll).fill,
+        analysis=SourceAnalysis(plan.end, CutDetector() if cuts else None, replace_repeats),
+        interpolate=Engine(network or Counter(), CPU, before_call=poll).interpolate,
         sound=heard.tracks,
         delay=(video.timing.start - heard.origin) * plan.stretch,
         poll=poll,
@@ -263,7 +263,7 @@ def test_rotated_videos_come_upright(tmp_path: Path, target: Path, degrees: int)
 
 class _Mean:
     padding = Counter.padding
-    any_time = True
+    any_time = False
 
     def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         return (frame0 + frame1) / 2

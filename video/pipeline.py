@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from ..amt.timeline import Plan, Span
-from ..amt.timeline.look import Look
+from ..amt.timeline.analysis import SourceAnalysis
 from ..amt.timeline.sources import Source
 from .colour import Colour
 from .decode import Frame
@@ -35,8 +35,8 @@ class Video(Protocol):
     def frames(self) -> Iterator[Frame]: ...
 
 
-Fill = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
-"""Makes the frames at the positions out of the sources, as `Engine.fill` does."""
+Interpolate = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
+"""Makes the frames at the positions out of the sources, as `Engine.interpolate` does."""
 
 
 def interpolate_video(
@@ -44,8 +44,8 @@ def interpolate_video(
     path: Path,
     *,
     plan: Plan,
-    look: Look,
-    fill: Fill,
+    analysis: SourceAnalysis,
+    interpolate: Interpolate,
     sound: Sequence[Track] = (),
     delay: Fraction = Fraction(0),
     poll: Callable[[], None],
@@ -78,13 +78,13 @@ def interpolate_video(
     with (
         writer,
         WriteBehind(write, FRAMES_BEHIND, poll) as written,
-        ReadAhead(_read(video, look), FRAMES_AHEAD, poll) as items,
+        ReadAhead(_read(video, analysis), FRAMES_AHEAD, poll) as items,
     ):
         for_sources, for_plan = tee(items)
         spans = (span for item in for_plan for span in item.spans)
         instants, for_positions = tee(plan.instants(spans))
         positions = (instant.position for instant in for_positions)
-        frames = fill((item.source for item in for_sources), positions)
+        frames = interpolate((item.source for item in for_sources), positions)
         length = Fraction(0)
         for frame, instant in zip(frames, instants, strict=False):
             written.put((frame, instant.time + delay, instant.duration))
@@ -99,7 +99,7 @@ class _Item(NamedTuple):
     """Of the frames that were read since the last one: a source may be held back, or dropped."""
 
 
-def _read(video: Video, look: Look) -> Iterator[_Item]:
+def _read(video: Video, analysis: SourceAnalysis) -> Iterator[_Item]:
     spans: deque[Span] = deque()
 
     def pictures() -> Iterator[Tensor]:
@@ -107,6 +107,6 @@ def _read(video: Video, look: Look) -> Iterator[_Item]:
             spans.append(frame.span)
             yield frame.picture
 
-    for source in look(pictures()):
+    for source in analysis(pictures()):
         known = [spans.popleft() for _ in range(len(spans))]
         yield _Item(source, known)

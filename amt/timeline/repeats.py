@@ -11,14 +11,15 @@ from torch.nn import functional
 from .sources import Gap, Source
 
 MOST_REPEATS = 3
-"""Drawings are shown for two, three or four frames. What stands still for longer is meant to."""
+"""In animation a drawing is shown for up to four frames. A picture that stands still for longer is meant to do so."""
 BLOCK = 16
-ALIKE = 1.5 / 255
-"""Compression changes repeated frames a little: the mean of no block by more than this."""
+"""Side in pixels of the blocks whose means are compared."""
+TOLERANCE = 1.5 / 255
+"""Compression changes a repeated frame a little. The mean of a block changes by no more than this."""
 
 
 def exact_repeats(sources: Iterable[Source]) -> Iterator[Source]:
-    """Marks the frames that are the one before, bit for bit."""
+    """Marks the frames that equal the frame before them, bit for bit."""
     previous = None
     for source in sources:
         if previous is not None and torch.equal(previous, source.frame):
@@ -30,15 +31,17 @@ def exact_repeats(sources: Iterable[Source]) -> Iterator[Source]:
 def without_repeats(sources: Iterable[Source]) -> Iterator[Source]:
     """Drops frames that look like the one before, up to three in a row, so that the next motion fills their time.
 
-    Those of a longer standstill stay, and so do those before a cut, which is where the cut belongs.
+    Repeats stay, and are marked, where the picture stands still for longer, and before a cut: without them the cut
+    would come too early.
     """
     blocks = None
     standstill = False
     repeats: list[Source] = []
     for source in sources:
         shown, blocks = blocks, _blocks(source.frame)
-        if shown is not None and source.gap is not Gap.CUT and bool((shown - blocks).abs().max() <= ALIKE):
-            blocks = shown  # compared with the first of them, not with one another: a slow fade is no standstill
+        if shown is not None and source.gap is not Gap.CUT and bool((shown - blocks).abs().max() <= TOLERANCE):
+            # The next frame is compared with the first of the repeats: a slow fade is no standstill.
+            blocks = shown
             repeats.append(source._replace(gap=Gap.REPEAT))
             standstill = standstill or len(repeats) > MOST_REPEATS
         else:
@@ -53,7 +56,7 @@ def without_repeats(sources: Iterable[Source]) -> Iterator[Source]:
 
 
 def _blocks(frame: Tensor) -> Tensor:
-    """[h, w, c] -> the means of blocks, 0..1."""
+    """The means of blocks: [h, w, c], float 0..1 or uint8 -> [1, c, rows, columns], 0..1."""
     pixels = frame.permute(2, 0, 1)[None].float()
     means = functional.avg_pool2d(pixels, BLOCK, ceil_mode=True)
     return means if frame.is_floating_point() else means / 255

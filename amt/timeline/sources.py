@@ -12,12 +12,12 @@ from .plan import End
 
 
 class Gap(Enum):
-    """What lies between two frames."""
+    """What lies between two source frames in a row."""
 
     MOTION = "motion"
     CUT = "cut"
     REPEAT = "repeat"
-    """Nothing: the later one is the earlier one again."""
+    """The later frame is the earlier one again."""
 
 
 class Source(NamedTuple):
@@ -28,27 +28,27 @@ class Source(NamedTuple):
     frame: Tensor
     """[h, w, c], float 0..1 or uint8."""
     gap: Gap
-    """What lies between it and the source before it; of the first it says nothing."""
+    """What lies between it and the source before it. For the first one it has no meaning."""
 
 
-def moving(frames: Iterable[Tensor]) -> Iterator[Source]:
-    """All frames, with motion between them."""
+def as_sources(frames: Iterable[Tensor]) -> Iterator[Source]:
+    """Frames [h, w, c] as sources with motion between all of them."""
     return (Source(index, frame, Gap.MOTION) for index, frame in enumerate(frames))
 
 
-def closed(sources: Iterable[Source], end: End, beginning: Tensor | None = None) -> Iterator[Source]:
-    """The sources, and behind the last one what follows it: nothing, that frame again, or the first one.
+def with_end(sources: Iterable[Source], end: End, first_frame: Tensor | None = None) -> Iterator[Source]:
+    """The sources, and then what follows the last one: nothing, the last frame again, or the first frame.
 
-    beginning: the first frame, where that is not the first of these sources.
+    first_frame: that of the whole clip, where these sources are a later part of it.
     """
     last = None
     for source in sources:
-        beginning = source.frame if beginning is None else beginning
+        first_frame = source.frame if first_frame is None else first_frame
         last = source
         yield source
-    if last is None or beginning is None:
+    if last is None or first_frame is None:
         return
     if end == "hold":
         yield Source(last.position + 1, last.frame, Gap.REPEAT)
     elif end == "loop":
-        yield Source(last.position + 1, beginning, Gap.MOTION)
+        yield Source(last.position + 1, first_frame, Gap.MOTION)

@@ -12,7 +12,8 @@ import av.filter
 import cv2
 import numpy as np
 import torch
-from amt_frame_interpolation.amt.engine import Engine, Interpolator
+from amt_frame_interpolation.amt.engine import Engine
+from amt_frame_interpolation.amt.interpolator import AnyTimeInterpolator, Interpolator
 from amt_frame_interpolation.amt.network.padding import Padding
 from torch import Tensor
 from training.clips import Clip, Window, grey
@@ -28,7 +29,7 @@ Method = Callable[[Clip, Window], np.ndarray]
 class Pairwise:
     """Whatever makes the middle of two frames, run recursively as in use; it sees the two given frames alone."""
 
-    interpolator: Interpolator
+    interpolator: Interpolator | AnyTimeInterpolator
     device: torch.device = CPU
 
     def __call__(self, clip: Clip, window: Window) -> np.ndarray:

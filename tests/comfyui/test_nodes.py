@@ -17,6 +17,7 @@ from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.timeline import TOLERANCE
 from golden import golden_state_dict
+from opened_pairs import OpenedPairs
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ def patch(nodes: SimpleNamespace) -> Callable[[nn.Module], Any]:
     return lambda model: comfy.model_patcher.CoreModelPatcher(model.eval(), load_device=cpu, offload_device=cpu)
 
 
-class Blend(nn.Module):
+class Blend(OpenedPairs, nn.Module):
     """Stands in for AMT: mixes linearly, so that numbered frames give their positions. Remembers what it was asked."""
 
     padding = Padding(multiple_of=16, minimum=128)
@@ -66,7 +67,7 @@ class Blend(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.asked: list[float] = []
 
-    def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
         self.asked += timestep.tolist()
         return torch.lerp(frame0, frame1, timestep.reshape(-1, 1, 1, 1))
 
