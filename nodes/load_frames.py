@@ -9,7 +9,7 @@ from typing import Any
 import comfy.model_management
 from comfy_api.latest import io
 
-from ..remote.errors import RemoteError, Stopped
+from ..remote.errors import RemoteError, StoppedError
 from ..remote.frames import collect, decode, parse, url_rules
 from ..waiting import Background
 
@@ -36,7 +36,7 @@ def _collect(urls: str, check: Callable[[], None]) -> list[bytes]:
 def _stop_if_interrupted() -> None:
     # Only looks at the flag: ComfyUI raises its own exception for it, and clears it, before the next node.
     if comfy.model_management.processing_interrupted():
-        raise Stopped
+        raise StoppedError
 
 
 class AMTLoadFrames(io.ComfyNode):
@@ -82,7 +82,7 @@ class AMTLoadFrames(io.ComfyNode):
         _waiting.pop(key, None)
         try:
             files = _collect(urls, _stop_if_interrupted)
-        except Stopped:
+        except StoppedError:
             raise
         except RemoteError as error:
             _keep(_waiting, key, error, 8)

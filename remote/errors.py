@@ -18,7 +18,7 @@ class RemoteError(RuntimeError):
     """
 
 
-class Stopped(RemoteError):
+class StoppedError(RemoteError):
     """Inside a working thread: nobody waits for the outcome any more."""
 
 

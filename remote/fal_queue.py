@@ -27,7 +27,7 @@ import httpx
 from fal_client import Completed, FalClientHTTPError, Queued, SyncRequestHandle
 
 from ..waiting import Background
-from .errors import RemoteError, Stopped, plain
+from .errors import RemoteError, StoppedError, plain
 from .fal_errors import explain, failure, http_problem
 from .fal_session import GuardedClient, key_hosts
 from .fal_upload import EXPIRY, deliver
@@ -159,9 +159,9 @@ class Job:
             )
         if request.method == "PUT":
             if time.monotonic() > self._cancel_by:
-                raise Stopped
+                raise StoppedError
         elif self._stop.is_set():
-            raise Stopped
+            raise StoppedError
         patience = self._limits.send if request.method == "POST" else self._limits.call
         # A write or a pool that hangs is a stall as well; connecting is bounded by the library for the queue's hosts.
         request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), patience)
@@ -170,7 +170,7 @@ class Job:
         """The one POST. What happens to it decides what the user is told about money."""
         self._say("submitting", 0.3)
         if self._stop.is_set():
-            raise Stopped
+            raise StoppedError
         headers = {
             "X-Fal-Request-Timeout": str(float(self._limits.queue)),
             "X-Fal-Store-IO": "0",
@@ -210,7 +210,7 @@ class Job:
         log.info("fal.ai job %s submitted", self.request_id)
         if late:
             self._cancel_now()
-            raise Stopped
+            raise StoppedError
         self._late = f"waited in the queue for more than {self._limits.queue / 60:g} minutes"
         self._deadline = min(self._deadline, time.monotonic() + self._limits.queue)
 
@@ -233,7 +233,7 @@ class Job:
                 self._say(self._last_log(getattr(status, "logs", None), seen) or "running", 0.5)
             polls += 1
             if self._stop.wait(self._limits.interval * min(5, 1 + polls // 20)):
-                raise Stopped
+                raise StoppedError
 
     def _answer(self) -> Any:
         """The endpoint's answer, once the job is completed."""
@@ -276,5 +276,5 @@ class Job:
                 if attempt == _BAD_ANSWERS:
                     raise failure(doing, error, self._secrets) from None
             if self._stop.wait(self._limits.interval):
-                raise Stopped
+                raise StoppedError
         raise AssertionError

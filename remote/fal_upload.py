@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fal_client import StorageSettings
 
-from .errors import RemoteError, Stopped
+from .errors import RemoteError, StoppedError
 from .fal_errors import failure
 from .fal_session import GuardedClient
 from .fetch import MIB
@@ -35,7 +35,7 @@ def deliver(
 
     Raises:
         RemoteError: too large, or an upload failed.
-        Stopped: `stop` was set between two uploads.
+        StoppedError: `stop` was set between two uploads.
     """
     sizes = [len(file.data) for file in files]
     if sum(sizes) <= INLINE_BYTES:
@@ -50,7 +50,7 @@ def deliver(
     for number, file in enumerate(files):
         report(f"uploading {number + 1} of {len(files)}", 0.3 * number / len(files))
         if stop.is_set():
-            raise Stopped
+            raise StoppedError
         try:
             url = client.upload(
                 file.data,

@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from .errors import RemoteError, Stopped, plain
+from .errors import RemoteError, StoppedError, plain
 
 MIB = 1024 * 1024
 USER_AGENT = "amt-frame-interpolation (ComfyUI)"
@@ -184,7 +184,7 @@ async def _watched(work: Awaitable[list[bytes]], stop: Event) -> list[bytes]:
         while not task.done():
             await asyncio.wait([task], timeout=0.1)
             if stop.is_set():
-                raise Stopped
+                raise StoppedError
         return task.result()
     finally:
         task.cancel()

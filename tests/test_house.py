@@ -27,8 +27,6 @@ ROOMS: dict[str, set[str]] = {
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 LONGEST = 300
 """Lines of a file that ComfyUI loads."""
-NOT_YET = {"video/audio.py", "video/decode.py", "video/encode.py", "remote/errors.py"}
-"""Longer, or with exceptions of other names; about to be split and renamed."""
 
 
 def runtime() -> list[Path]:
@@ -132,12 +130,12 @@ def test_the_plan_knows_no_tensors() -> None:
     assert "torch" not in {imported.partition(".")[0] for imported, _ in imports("amt/timeline/plan.py")}
 
 
-@pytest.mark.parametrize("name", sorted(FILES.keys() - NOT_YET))
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_is_too_long_to_read(name: str) -> None:
     assert len(FILES[name].read_text("utf-8").splitlines()) <= LONGEST
 
 
-@pytest.mark.parametrize("name", sorted(FILES.keys() - NOT_YET))
+@pytest.mark.parametrize("name", FILES)
 def test_exceptions_are_called_errors(name: str) -> None:
     exceptions = [
         node.name
