@@ -1,7 +1,7 @@
 """The pack's nodes: a file for each node or family of nodes, which ends in its list `NODES`.
 
-No node file imports another, so that one that cannot be imported costs its own nodes alone. What several need is in
-the other files of this folder.
+No node file imports another. So a file that cannot be imported costs its own nodes and no others. What several nodes
+share is in the other files of this folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AMTExtension(ComfyExtension):
             from .amt_vfi import register_replacements
 
             await register_replacements()
-        except Exception:  # as with the nodes: without it, the rest works
+        except Exception:  # the nodes work without it
             logging.getLogger(__name__).warning("AMT Frame Interpolation: AMT VFI will not be replaced", exc_info=True)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
@@ -45,6 +45,6 @@ class AMTExtension(ComfyExtension):
 def _nodes(family: str) -> list[type[io.ComfyNode]]:
     try:
         return importlib.import_module(f".{family}", __name__).NODES
-    except Exception:  # whatever one family stumbles over, the others load
+    except Exception:  # an error in one file must not cost the nodes of the others
         logging.getLogger(__name__).exception("AMT Frame Interpolation: the nodes of nodes/%s.py are missing", family)
         return []

@@ -1,7 +1,7 @@
 """Workflows made with the `AMT VFI` node of ComfyUI-Frame-Interpolation, where that pack is not there.
 
-ComfyUI replaces a missing node by one other node; ours are two, a loader and one that interpolates. So a node with the
-inputs of `AMT VFI` stands in, and becomes those two when it runs.
+ComfyUI can replace a missing node by one other node only. Here the same work takes two: a loader, and a node that
+interpolates. So this node has the inputs of `AMT VFI`, and becomes those two when it runs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class AMTReplacedVFI(io.ComfyNode):
             node_id="AMTReplacedVFI",
             display_name="AMT VFI (replaced)",
             category="video/AMT",
-            description="Stands in for the AMT VFI node of ComfyUI-Frame-Interpolation in workflows made with it; "
-            "in new ones, use Load AMT Model and AMT Frame Interpolation.",
+            description="Takes the place of the AMT VFI node of ComfyUI-Frame-Interpolation in old workflows; in new "
+            "ones, use Load AMT Model and AMT Frame Interpolation.",
             inputs=[
                 io.Combo.Input(
                     "model_name", options=list_checkpoints(model_folders()), tooltip="As in Load AMT Model."
@@ -47,7 +47,7 @@ class AMTReplacedVFI(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, multiplier: int | None = None) -> bool | str:
-        if multiplier is not None:  # not known yet when it comes over a link
+        if multiplier is not None:  # a value that comes over a link is not known yet
             try:
                 passes_of(multiplier)
             except ValueError as error:
@@ -66,20 +66,20 @@ class AMTReplacedVFI(io.ComfyNode):
 
 
 def passes_of(multiplier: int) -> int:
-    """How many passes make that many times as many frames. Raises ValueError where none do."""
+    """The number of passes that multiply the frames by `multiplier`. Raises ValueError where there is none."""
     powers = {2**passes: passes for passes in range(1, MOST_PASSES + 1)}
     if multiplier not in powers:
         near = min(powers, key=lambda power: abs(power - multiplier))
         raise ValueError(
             f"multiplier: expected {', '.join(map(str, powers))}, because AMT halves the gaps between frames again and "
-            f"again, got {multiplier}. Use {near}; for frame rates that are no such multiple, use AMT Frame "
+            f"again, got {multiplier}. Use {near}. For other multiples of the frame rate, use AMT Frame "
             "Interpolation with target_fps."
         )
     return powers[multiplier]
 
 
 async def register_replacements() -> None:
-    """Tells ComfyUI: it then replaces the node in queued prompts, and the editor offers to in workflows."""
+    """Tells ComfyUI about the replacement. It then replaces the node in queued prompts, and the editor offers it."""
     await ComfyAPI().node_replacement.register(
         io.NodeReplace(
             new_node_id=AMTReplacedVFI.define_schema().node_id,

@@ -1,4 +1,4 @@
-"""Images as the nodes take them, and the memory for what becomes of them. What cannot be used is refused here."""
+"""Checks images before any work is done: their form, their size, and whether the result fits into memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def check_images(images: object, name: str = "images") -> Tensor:
     if images.dim() != 4 or not images.is_floating_point():
         raise ValueError(
             f"{name}: expected floats [frames, height, width, channels], got {images.dtype} {shape}. "
-            "The node that made them gives no IMAGE as ComfyUI means it."
+            "The node that made them does not give what ComfyUI calls an IMAGE."
         )
     if len(images) < 1:
-        raise ValueError(f"{name}: expected at least one frame, got none. Look at what chooses the frames before.")
+        raise ValueError(f"{name}: expected at least one frame, got none. Look at the node that chooses the frames.")
     if images.shape[1] < 1 or images.shape[2] < 1:
         raise ValueError(
             f"{name}: expected frames of at least one pixel, got [frames, height, width, channels] {shape}. "
-            "Look at what crops or resizes them before."
+            "Look at the node that crops or resizes them."
         )
     if images.shape[3] not in (3, 4):
         raise ValueError(
             f"{name}: expected 3 (RGB) or 4 (RGBA) channels, got {images.shape[3]}. "
-            "Bring the images to RGB first, masks with Convert Mask to Image."
+            "Convert the images to RGB first; for masks, use Convert Mask to Image."
         )
-    for index, frame in enumerate(images):  # a flag for every value of a long clip would be gigabytes
+    for index, frame in enumerate(images):  # frame by frame: a flag for every value of a long clip would take gigabytes
         if not bool(frame.isfinite().all()):
             raise ValueError(
                 f"{name}: frame {index} has pixels that are NaN or infinite. The node that made it failed; "
@@ -42,7 +42,7 @@ def check_images(images: object, name: str = "images") -> Tensor:
 
 
 def join_images(images: object, more: Mapping[str, object] | None, *, alpha: bool = True) -> Tensor:
-    """`images` and those of `more_images`, one after the other; without alpha unless that is wanted.
+    """The batch `images` and those of `more_images`, one after the other. Without `alpha`, only their colours.
 
     Raises:
         ValueError: they are not of one size.
@@ -64,7 +64,7 @@ def join_images(images: object, more: Mapping[str, object] | None, *, alpha: boo
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes."""
+    """The bytes of memory that are free on the device."""
     return cast(int, mm.get_free_memory(device))
 
 

@@ -19,7 +19,7 @@ def place_examples() -> None:
         try:
             if not target.exists():
                 shutil.copyfile(source, target)
-        except OSError as error:  # a read-only input folder costs the templates their pictures, no more
+        except OSError as error:  # without the pictures only the templates are incomplete
             logging.getLogger(__name__).info(
                 "the templates' %s was not placed in the input folder: %s", source.name, error
             )

@@ -25,7 +25,7 @@ from .progress import show_text
 log = logging.getLogger(__name__)
 
 _KEY = "needs a key of yours in the environment variable FAL_KEY."
-_UPLOADS = "Uploads can be read by anybody who knows their address, and expire after a day."
+_UPLOADS = "Anybody who knows the address of an upload can read it. Uploads expire after a day."
 
 
 def _settings(passes: int) -> list[io.Input]:
@@ -48,8 +48,8 @@ def _settings(passes: int) -> list[io.Input]:
             max=2**31 - 1,
             optional=True,
             advanced=True,
-            tooltip="Equal inputs reuse the result that ComfyUI still holds and cost nothing. Change this number to "
-            "pay for a new one. It is not sent.",
+            tooltip="With equal inputs ComfyUI takes the result that it still holds, which costs nothing. Change this "
+            "number to pay for a new one. It is not sent.",
         ),
     ]
 
@@ -136,8 +136,8 @@ class AMTFalInterpolate(io.ComfyNode):
                 *_settings(passes=4),
             ],
             outputs=[
-                io.Video.Output("video", tooltip="The file as delivered."),
-                io.Image.Output("images", tooltip="Its frames."),
+                io.Video.Output("video", tooltip="The file as fal.ai delivered it."),
+                io.Image.Output("images", tooltip="The frames of that video."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -180,7 +180,7 @@ class AMTFalInterpolateVideo(io.ComfyNode):
                 ),
                 *_settings(passes=2),
             ],
-            outputs=[io.Video.Output("video", tooltip="The file as delivered.")],
+            outputs=[io.Video.Output("video", tooltip="The file as fal.ai delivered it.")],
             hidden=[io.Hidden.unique_id],
         )
 

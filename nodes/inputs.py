@@ -24,7 +24,7 @@ SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interp
 
 
 def model_input() -> io.Input:
-    return InterpModel.Input("interp_model", tooltip="From Load AMT Model or Load Frame Interpolation Model.")
+    return InterpModel.Input("interp_model", tooltip="A model from Load AMT Model or Load Frame Interpolation Model.")
 
 
 def passes_input(default: int = 4) -> io.Int.Input:
@@ -56,10 +56,10 @@ def output_rate_input(default: float, tooltip: str) -> io.Float.Input:
 
 
 def conversion_rate_inputs() -> list[io.Input]:
-    """The rate of the given images and the rate that is wanted of the result; 0 is for none."""
+    """The rate of the given images, and the rate that the result should have; 0 means none."""
     tooltips = {
-        "source_fps": "The frame rate of the images; for target_fps.",
-        "target_fps": "Above 0: frames at exactly this rate, in place of those that the passes give. " + _NTSC_RATES,
+        "source_fps": "The frame rate of the images. The node needs it for target_fps.",
+        "target_fps": "Above 0: frames at exactly this rate; the passes are not used. " + _NTSC_RATES,
     }
     return [
         io.Float.Input(
@@ -96,9 +96,9 @@ def end_input(default: End) -> io.Combo.Input:
         options=list(get_args(End)),
         default=default,
         optional=True,
-        tooltip="What follows the last frame. stop: nothing; the result ends with it, a part of a frame early. "
-        "hold: the last frame is held until its time is over, so that picture and sound end together: "
-        "frames x 2^passes frames. loop: the last frame flows into the first, for clips that are played in a loop.",
+        tooltip="What follows the last frame. stop: nothing, so the result ends a part of a frame early. hold: the "
+        "last frame itself until its time is over, so that picture and sound end together; there are frames x 2^passes "
+        "frames. loop: frames that lead back to the first one, for clips that are played in a loop.",
     )
 
 
@@ -109,8 +109,8 @@ def cut_inputs(detect: bool) -> list[io.Input]:
             "detect_cuts",
             default=detect,
             optional=True,
-            tooltip="Across a cut, the nearer frame is held: the two are not morphed into one another. "
-            "The number of frames stays the same.",
+            tooltip="Across a cut the nearer frame is shown, and the two are not morphed. The number of frames stays "
+            "the same.",
         ),
         io.Float.Input(
             "cut_threshold",
@@ -120,8 +120,8 @@ def cut_inputs(detect: bool) -> list[io.Input]:
             step=0.01,
             optional=True,
             advanced=True,
-            tooltip="How much more must be new in a frame than in its neighbours to make it a cut. "
-            "Lower finds more cuts, and takes more fast motion for one.",
+            tooltip="How much more than its neighbours a frame must show that is new, to count as a cut. A lower value "
+            "finds more cuts, and takes more fast motion for a cut.",
         ),
         io.Combo.Input(
             "repeated_frames",
@@ -129,8 +129,9 @@ def cut_inputs(detect: bool) -> list[io.Input]:
             default="hold",
             optional=True,
             advanced=True,
-            tooltip="hold: frames that are exactly the one before are shown as they are. replace: frames that look "
-            "like the one before, up to three in a row, give way to motion, as for animation drawn on twos.",
+            tooltip="hold: a frame that repeats the one before exactly is shown as it is. replace: up to three frames "
+            "in a row that look like the one before are replaced by new ones, for animation that shows each drawing "
+            "for two or three frames.",
         ),
     ]
 

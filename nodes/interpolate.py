@@ -65,7 +65,8 @@ class AMTInterpolate(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
-            # Two of these nodes with equal inputs are at different places of different meta batches.
+            # ComfyUI would run two nodes with equal inputs only once. Their places in a meta batch may differ, so each
+            # of them has to run.
             not_idempotent=True,
         )
 

@@ -44,7 +44,9 @@ class AMTInterpolateVideo(io.ComfyNode):
             search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate", "60 fps", "loop"],
             inputs=[
                 model_input(),
-                io.Video.Input("video", tooltip="Trims are respected. Transparency is left out."),
+                io.Video.Input(
+                    "video", tooltip="Of a trimmed video, only the part that is left is used. Transparency is left out."
+                ),
                 passes_input(default=1),
                 io.Combo.Input(
                     "time",

@@ -14,9 +14,9 @@ from ..remote.frames import collect, decode, parse, url_rules
 from ..waiting import Background
 
 _loaded: dict[str, str] = {}
-"""Digest of the files that were last loaded for a text, by the digest of the text."""
+"""The digest of a text -> the digest of the files that were last loaded for it."""
 _waiting: dict[str, list[bytes] | RemoteError] = {}
-"""What a fingerprint fetched, for the execution that follows it in the same run; by the digest of the text."""
+"""The digest of a text -> what `fingerprint_inputs` fetched for it. `execute` takes it in the same run."""
 
 
 def _digest(*parts: bytes) -> str:
@@ -34,7 +34,7 @@ def _collect(urls: str, check: Callable[[], None]) -> list[bytes]:
 
 
 def _stop_if_interrupted() -> None:
-    # Only looks at the flag: ComfyUI raises its own exception for it, and clears it, before the next node.
+    # This only looks at the flag. ComfyUI itself raises its exception, and clears the flag, before the next node.
     if comfy.model_management.processing_interrupted():
         raise StoppedError
 
@@ -52,9 +52,9 @@ class AMTLoadFrames(io.ComfyNode):
                 io.String.Input(
                     "urls",
                     multiline=True,
-                    tooltip="One frame a line, in order: an https URL or a data URI (data:image/png;base64,...). PNG, "
-                    "JPEG, WebP, or the first picture of a GIF, all of one size. URLs are fetched anew at each run; "
-                    "what follows is computed again only if a file has changed.",
+                    tooltip="One frame on each line, in order: an https URL or a data URI (data:image/png;base64,...). "
+                    "PNG, JPEG, WebP, or the first picture of a GIF, all of one size. URLs are fetched at each run. "
+                    "The nodes behind this one run again only if a file has changed.",
                 )
             ],
             outputs=[
@@ -66,7 +66,7 @@ class AMTLoadFrames(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, urls: str | None = None) -> bool | str:
-        if urls is not None:  # not known yet when it comes over a link
+        if urls is not None:  # a text that comes over a link is not known yet
             try:
                 parse(urls, url_rules())
             except RemoteError as error:
@@ -75,9 +75,9 @@ class AMTLoadFrames(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, urls: str | None = None) -> str:
-        """By content: a file that changed behind its URL is noticed, one that did not costs nothing further on."""
+        """The content of the files decides whether the nodes behind this one run again."""
         if urls is None or not any(isinstance(frame, str) for frame in parse(urls, url_rules()).values()):
-            return ""  # the text, which ComfyUI compares anyway, says it all
+            return ""  # there are no URLs, and ComfyUI compares the text itself
         key = _digest(urls.encode())
         _waiting.pop(key, None)
         try:

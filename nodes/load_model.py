@@ -29,7 +29,7 @@ class AMTModelLoader(io.ComfyNode):
             node_id="AMTModelLoader",
             display_name="Load AMT Model",
             category="video/AMT",
-            description="Loads an AMT frame-interpolation model, downloading a known one where it is missing.",
+            description="Loads an AMT frame-interpolation model, and downloads a published one that is missing.",
             search_aliases=["amt", "rife", "film", "vfi", "frame interpolation", "interpolation model"],
             inputs=[
                 io.Combo.Input(
@@ -44,15 +44,15 @@ class AMTModelLoader(io.ComfyNode):
                     default="auto",
                     optional=True,
                     advanced=True,
-                    tooltip="auto: half precision where the device is good at it. fp32: exact everywhere.",
+                    tooltip="auto: half precision where the device is fast at it, else fp32. fp32 is the most exact.",
                 ),
                 io.Boolean.Input(
                     "torch_compile",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Compiles the network for your GPU with torch.compile: the first frames take minutes, the "
-                    "others may come faster. Where that fails the model runs uncompiled, and the node says why.",
+                    tooltip="Compiles the network for your GPU with torch.compile. The first frames take minutes, and "
+                    "the others may come faster. If it fails, the model runs uncompiled, and the node says why.",
                 ),
             ],
             outputs=[InterpModel.Output(tooltip="For this pack's nodes and for Run Frame Interpolation Model.")],
@@ -73,9 +73,9 @@ class AMTModelLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_name: str, precision: str = "auto", torch_compile: bool = False) -> object:
-        """A file that was replaced under its name is loaded anew."""
+        """A file that was replaced by another of the same name is loaded again."""
         found = find_checkpoint(model_name, model_folders())
-        # One that was downloaded meanwhile is the one that the catalogue names: nothing new.
+        # A file that was downloaded meanwhile is the one that the catalogue names, so nothing has changed.
         if isinstance(found, Record) or by_name(model_name):
             return None
         status = found.stat()

@@ -1,7 +1,7 @@
-"""Video Helper Suite's meta batch: a long clip, a part of its frames in each run of the workflow.
+"""Video Helper Suite's meta batch: each run of the workflow gets a part of the frames of a long clip.
 
-Its manager is one object for all runs of a clip. It numbers the runs in the prompt ("requeue"), and its `inputs` are
-emptied when a new clip begins; they hold tuples by node id.
+Its manager is one object for all runs of a clip. It counts the runs in the prompt ("requeue"). Its dictionary `inputs`
+has a tuple for each node id, and is emptied when a new clip begins.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MetaBatch = io.Custom("VHS_BatchManager")
 
 
 class BatchInClip:
-    """Where a batch lies in its clip: which frames came before, and whether any follow. Without a manager, the batch is
-    the whole clip.
+    """Where a batch lies in its clip: which frames came before it, and whether others follow. Without a manager, the
+    batch is the whole clip.
 
     Raises:
-        TypeError: that is no manager.
-        ValueError: the frames before are not known.
+        TypeError: `manager` is no meta batch manager.
+        ValueError: the frames before this batch are not known any more.
     """
 
     def __init__(self, manager: Any, node_id: Any, prompt: Any, end: End) -> None:
@@ -56,7 +56,7 @@ class BatchInClip:
             _, self.frames_before, self.first_frame, self._last_frame_before = kept
 
     def with_last_frame_before(self, images: Tensor) -> Iterable[Tensor]:
-        """The frames of this batch, behind the last one of the batch before."""
+        """The last frame of the batch before, where there was one, and then the frames of this batch."""
         return chain([] if self._last_frame_before is None else [self._last_frame_before], images)
 
     def remember(self, images: Tensor) -> None:

@@ -45,21 +45,21 @@ class AMTShowMotion(io.ComfyNode):
                     max=10000,
                     step=1,
                     advanced=True,
-                    tooltip="Pixels of motion that are painted in full colour. 0: as many as 99% of the pixels "
-                    "stay below.",
+                    tooltip="Motion of this many pixels is painted in full colour. 0: the node chooses the length "
+                    "that 99% of the pixels do not reach.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     "flow0",
-                    tooltip="Motion from the middle back to the first frame. Colour: direction (red right, yellow "
-                    "down, light blue left, violet up). Strength: length.",
+                    tooltip="Motion from the middle back to the first frame. The colour is its direction (red right, "
+                    "yellow down, light blue left, violet up), and the strength of the colour is its length.",
                 ),
                 io.Image.Output("flow1", tooltip="Motion from the middle on to the second frame."),
                 io.Image.Output(
                     "mask", tooltip="White: the middle is taken from the first frame. Black: from the second."
                 ),
-                io.Image.Output("residual", tooltip="What is added to the colours after that. Grey: nothing."),
+                io.Image.Output("residual", tooltip="What is added to the colours at the end. Grey: nothing."),
             ],
             is_output_node=True,
         )
@@ -76,8 +76,8 @@ class AMTShowMotion(io.ComfyNode):
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
         if not isinstance(engine.network, AMT):
             raise TypeError(
-                f"interp_model: expected an AMT model from Load AMT Model, got {type(interp_model.model).__name__}, "
-                "which does not tell what motion it sees"
+                f"interp_model: expected an AMT model from Load AMT Model, got {type(interp_model.model).__name__}. "
+                "Other models do not tell what motion they see"
             )
         bar = comfy.utils.ProgressBar(len(images) - 1)
         shown: list[MotionPictures] = []

@@ -1,4 +1,4 @@
-"""What a node shows while it works, and of what it made: progress, a small picture, and a line of text."""
+"""What a node shows while it works and after it: progress, a small picture, and a line of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .interp_model import describe
 
-ONE_FRAME = "One frame came, and one goes out: to make frames between, connect at least two images."
+ONE_FRAME = "There is only one frame, so it stays as it is. To make frames between, connect at least two images."
 
 PREVIEW_SIDE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
@@ -43,8 +43,8 @@ class Progress:
         if now - self._last_preview >= SECONDS_BETWEEN_PREVIEWS:
             self._last_preview = now
             picture = _picture(frame)
-            preview = ("JPEG", picture, max(picture.size))  # ComfyUI would scale up to a larger side, too
-            if self._done > 1:  # nothing is known of the speed before
+            preview = ("JPEG", picture, max(picture.size))  # a larger number would make ComfyUI enlarge the picture
+            if self._done > 1:  # the first frame tells nothing of the speed yet
                 seconds = now - self._start
                 left = seconds / self._done * (self._total - self._done)
                 _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
@@ -60,7 +60,7 @@ class Progress:
         """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
 
         rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
-        notes: sentences on what is not as it was.
+        notes: sentences on what differs from the source.
         """
         height, width = self._size
         facts = f"{width} x {height}"
@@ -73,8 +73,8 @@ class Progress:
 
 
 def show_text(text: str) -> ui.PreviewText:
-    """Shows a text on the node that runs, for good. Returns it as the node's `ui` output, which the API's history has
-    too."""
+    """Shows a text on the node that runs, so that it stays there. Returns it as the node's `ui` output, which is also
+    in the API's history."""
     _show(text, stays=True)
     return ui.PreviewText(text)
 
@@ -86,8 +86,8 @@ def _show(text: str, stays: bool = False) -> None:
     from server import PromptServer  # ComfyUI's; imported here because tests run nodes without one
 
     server = PromptServer.instance
-    if server.client_id is not None:  # without one it would go to everybody's node of this id
-        # A node that another one became when it ran is shown as that one.
+    if server.client_id is not None:  # without a client, every editor would show it on its node of this id
+        # A node that was made from another one at run time shows its text there.
         node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
         server.send_progress_text(text, node_id, server.client_id)
         if stays:
@@ -96,10 +96,10 @@ def _show(text: str, stays: bool = False) -> None:
 
 
 async def _show_again(server: Any, prompt_id: str, message: tuple[str, str, str]) -> None:
-    """Newer editors clear the texts of a job when it ends: sends this one once more after that."""
+    """Sends the text once more after the job has ended, because newer editors then clear the texts of the job."""
     while any(prompt_id == job[1] for job in server.prompt_queue.get_current_queue_volatile()[0]):
         await asyncio.sleep(0.2)
-    await asyncio.sleep(0.5)  # the message that says so goes out last
+    await asyncio.sleep(0.5)  # the editor clears the texts at the last message of the job
     server.send_progress_text(*message)
 
 
@@ -114,7 +114,7 @@ def _time(seconds: float) -> str:
 
 
 def _picture(frame: Tensor) -> Image.Image:
-    # Every k-th pixel first: a preview is not worth converting 4K for.
+    # Every k-th pixel is enough: converting all of a 4K frame would take too long for a preview.
     step = max(1, max(frame.shape[:2]) // PREVIEW_SIDE)
     pixels = frame[::step, ::step, :3]
     if pixels.is_floating_point():

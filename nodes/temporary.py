@@ -1,4 +1,4 @@
-"""Files that last as long as the server runs: ComfyUI empties their folder when it starts and when it ends."""
+"""Temporary files. ComfyUI empties their folder when it starts and when it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import folder_paths
 
 
 def new_video() -> Path:
-    """The path of a file that is not there yet."""
+    """A path for a new video, where no file is yet."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"amt_{uuid.uuid4().hex}.mp4"

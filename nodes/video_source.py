@@ -1,4 +1,4 @@
-"""ComfyUI's VIDEO as frames with times, and sound."""
+"""Reads ComfyUI's VIDEO: its frames with their times, and its sound."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VideoFile(VideoReader):
 
 
 class VideoInMemory:
-    """Images and samples, as Create Video has them: they need not be encoded first."""
+    """Images and sound in memory, as Create Video gives them. They are read directly, and not encoded first."""
 
     colour = BT709
     pixel_aspect = Fraction(1)
