@@ -16,9 +16,9 @@ from ..video.decode import VideoReader
 from .errors import RemoteError
 
 MAX_PIXELS = 2**26
-"""Of a frame: 8192 x 8192."""
+"""The most pixels that a frame may have: 8192 x 8192."""
 MAX_IMAGE_BYTES = 8 * 2**30
-"""Of the decoded frames, as float32."""
+"""The most bytes that the decoded frames may take, as float32."""
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ class Measure(NamedTuple):
 
 
 def demuxer(data: bytes) -> str:
-    """The FFmpeg demuxer for `data` by its first bytes. Forced on opening, so that nothing is taken for a playlist
-    or a script that names further files."""
+    """The FFmpeg demuxer for `data` by its first bytes. The file is opened with this demuxer, so that FFmpeg does
+    not take it for a playlist or a script that names further files."""
     if data[4:8] == b"ftyp":
         return "mp4"
     if data.startswith(b"\x1a\x45\xdf\xa3"):
@@ -42,7 +42,7 @@ def demuxer(data: bytes) -> str:
 
 
 def measure(data: bytes) -> Measure:
-    """Counts the frames by their packets; only the first is decoded."""
+    """The number of frames, counted by their packets, and their size, from the first frame, which alone is decoded."""
     with _opened(data) as reader:
         return _measure(reader)
 
@@ -50,11 +50,11 @@ def measure(data: bytes) -> Measure:
 def decode(data: bytes, *, max_frames: int, check: Callable[[], None]) -> torch.Tensor:
     """The frames as IMAGE [frames, height, width, 3]; `check` is called before each and may raise.
 
-    At most `max_frames`, and no more than MAX_IMAGE_BYTES hold: the file itself is delivered whole, so frames beyond
-    are left out here with a warning rather than losing what was paid for.
+    There are at most `max_frames` of them, and at most MAX_IMAGE_BYTES. Further frames are left out with a warning:
+    an error would lose a result that was paid for, and the whole file is delivered anyway.
 
     Raises:
-        RemoteError: damaged, or the picture changes its size midway.
+        RemoteError: the video is damaged, or its picture changes its size.
     """
     with _opened(data) as reader:
         count, width, height = _measure(reader)

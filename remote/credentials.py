@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def read_key(environment: Mapping[str, str] = os.environ) -> str:
-    """The key, `id:secret`. Read at each run, so that a changed key file counts at once.
+    """The key, `id:secret`. It is read at each run, so that a changed key file counts at once.
 
     Raises:
-        RemoteError: no key, or not in the form of one. The message never shows what was found.
+        RemoteError: there is no key, or it has not the form of one. The message never shows what was found.
     """
     if key := environment.get("FAL_KEY", "").strip():
         source = "FAL_KEY"

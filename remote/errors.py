@@ -19,7 +19,7 @@ class RemoteError(RuntimeError):
 
 
 class StoppedError(RemoteError):
-    """Inside a working thread: nobody waits for the outcome any more."""
+    """Raised in a working thread when nobody waits for its result any more."""
 
 
 def plain(text: object, *, secrets: tuple[str, ...] = (), limit: int = 300) -> str:

@@ -21,7 +21,7 @@ def failure(doing: str, error: Exception, secrets: tuple[str, ...]) -> RemoteErr
 
 def explain(doing: str, error: Exception, secrets: tuple[str, ...]) -> str:
     response = getattr(error, "response", None)
-    kind = type(error).__name__  # the text of these can hold addresses and header values
+    kind = type(error).__name__  # only the type: the text of these errors can hold addresses and header values
     if isinstance(response, httpx.Response):
         reason = http_problem(response, secrets)
     elif isinstance(error, httpx.TransportError):
@@ -32,7 +32,7 @@ def explain(doing: str, error: Exception, secrets: tuple[str, ...]) -> str:
 
 
 def http_problem(response: httpx.Response, secrets: tuple[str, ...]) -> str:
-    """The status and the readable part of the body: `detail`, of a list only what is wrong and where."""
+    """The status, and the readable part of the body: its `detail`. Of a list, only what is wrong and where."""
     try:
         body = response.json()
     except ValueError:

@@ -1,10 +1,10 @@
 """One job in fal.ai's queue, from upload to answer, through the official fal-client.
 
 What it promises beyond the library, and why (fal-client 1.0.3):
-- One submit a run. The library sends the POST again when a connection breaks off after it, which can start, and bill,
-  a second job. Here it is sent once, on the library's own session.
-- Nothing left running. Whatever ends a run early (an interrupt, an error, a deadline, the end of the program) cancels
-  the job, once; also when the answer to the submit comes only later.
+- There is one submit for each run. The library sends the POST again when the connection breaks off after it, which can
+  start a second job, and bill it. Here it is sent once, on the library's own session.
+- No job is left running. Whatever ends a run early (an interrupt, an error, a deadline, the end of the program) cancels
+  the job once, even if the answer to the submit comes only later.
 - The key goes to fal's queue and token service and nowhere else. The library would take it to whatever host an answer
   names, and to the storage behind its upload fallback.
 """
@@ -35,7 +35,7 @@ from .request import File
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BAD_ANSWERS = 5
-"""In a row, before a job is given up."""
+"""After this many bad answers in a row a job is given up."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,14 +46,15 @@ class Limits:
     """Seconds."""
 
     queue: float = 30 * 60
-    """Waiting for a machine. fal is asked to drop the job after it, too."""
+    """Seconds to wait for a machine. fal is also asked to drop the job after them."""
     total: float = 2 * 3600
     interval: float = 1.0
-    """Between status calls at first; up to five times as long later, since each is a line in ComfyUI's log."""
+    """Seconds between status calls at first. Later they are up to five times as long, because each call is a line in
+    ComfyUI's log."""
     send: float = 60
-    """Silence of an upload or of the submit."""
+    """Seconds of silence after which an upload or the submit has failed."""
     call: float = 20
-    """Silence of a status, result or cancel call."""
+    """Seconds of silence after which a status, result or cancel call has failed."""
     cancel: float = 15
     """Trying to cancel."""
 
@@ -77,7 +78,7 @@ class Job:
         self._lock = Lock()
         self._stop = Event()
         self._abandoned = False
-        self._settled = False  # completed, or its cancel is on the way: either way nothing more to cancel
+        self._settled = False  # it is completed, or its cancel is on the way: there is nothing more to cancel
         self._cancel_by = 0.0
         self._begun = time.monotonic()
         self._extend_to_total()
@@ -120,9 +121,9 @@ class Job:
             atexit.unregister(self._cancel_now)
 
     def abandon(self) -> None:
-        """Cancels the job if there is one that may still run. Does not wait for the answer."""
+        """Cancels the job if there is one that may still run, and does not wait for the answer."""
         if self._claim_cancel():
-            # Not a daemon: the program does not end before the cancel is out, which is a matter of seconds.
+            # Not a daemon thread: the program does not end before the cancel is sent, which takes seconds at most.
             Thread(target=self._cancel, name="amt-fal-cancel").start()
 
     def _claim_cancel(self) -> bool:
@@ -152,7 +153,7 @@ class Job:
         self._reports.put((text, done))
 
     def _gate(self, request: httpx.Request) -> None:
-        """Before each request that carries the key or a token, redirects and the library's repetitions included."""
+        """Looks at each request that carries the key or a token, also at redirects and at the library's repetitions."""
         if request.url.host not in key_hosts():
             raise RemoteError(
                 "fal.ai pointed to an unexpected host; the key was not sent there. Update fal-client and this pack"
@@ -163,11 +164,11 @@ class Job:
         elif self._stop.is_set():
             raise StoppedError
         patience = self._limits.send if request.method == "POST" else self._limits.call
-        # A write or a pool that hangs is a stall as well; connecting is bounded by the library for the queue's hosts.
+        # A write or a pool that hangs is silence too. The library itself limits how long connecting to the queue takes.
         request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), patience)
 
     def _submit(self, arguments: dict[str, Any]) -> None:
-        """The one POST. What happens to it decides what the user is told about money."""
+        """Sends the one POST. What happens to it decides what the user is told about costs."""
         self._say("submitting", 0.3)
         if self._stop.is_set():
             raise StoppedError
@@ -219,7 +220,7 @@ class Job:
         self._deadline = self._begun + self._limits.total
 
     def _wait(self) -> Completed:
-        """Polls until the job is completed, well or not."""
+        """Asks for the status until the job has ended, with a result or an error."""
         seen: set[tuple[str, str]] = set()
         polls = 0
         while True:
@@ -249,12 +250,12 @@ class Job:
 
     @cached_property
     def _handle(self) -> SyncRequestHandle:
-        # Made from the id alone: the library would take status and cancel addresses as the answer gives them.
+        # The addresses are made from the id alone. The library would take them from the answer.
         assert self.request_id is not None
         return self._client.get_handle(self._application, self.request_id)
 
     def _last_log(self, logs: object, seen: set[tuple[str, str]]) -> str:
-        """The newest line not shown before; lists grow or move between polls."""
+        """The newest line that was not shown before. Between two answers the list may grow, or lose its first lines."""
         newest = ""
         for entry in logs if isinstance(logs, list) else ():
             if isinstance(entry, dict) and entry.get("message"):
@@ -265,7 +266,7 @@ class Job:
         return newest
 
     def _patiently(self, doing: str, call: Callable[[], T]) -> T:
-        """A call that starts nothing, so it may be repeated: a job that is paid for survives a few bad answers."""
+        """Repeats a call that starts nothing, so that a job that is paid for survives a few bad answers."""
         for attempt in range(1, _BAD_ANSWERS + 1):
             try:
                 return call()

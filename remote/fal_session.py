@@ -1,4 +1,4 @@
-"""fal-client's client, with every request of it looked at before the key goes out with it."""
+"""fal-client's client. Each of its requests is looked at before it is sent with the key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fal_client import SyncClient
 
 
 def key_hosts() -> set[str]:
-    """Where key or token may go: the queue, and the CDN for uploads. The library adds the queue's backup domain."""
+    """The hosts that may get the key or a token: the queue and its backup domain, and the CDN for uploads."""
     return {urlsplit(url).hostname or "" for url in (fal_client.client.QUEUE_URL_FORMAT, fal_client.client.CDN_URL)}
 
 
@@ -22,7 +22,7 @@ class GuardedClient(SyncClient):
     def __init__(self, key: str, gate: Callable[[httpx.Request], None]) -> None:
         super().__init__(key=key)
         self._client.event_hooks = {"request": [gate]}
-        self.__dict__["_gate"] = gate  # the class is frozen
+        self.__dict__["_gate"] = gate  # the class is frozen, so plain assignment raises
 
     @property
     def session(self) -> httpx.Client:
@@ -41,5 +41,5 @@ class GuardedClient(SyncClient):
             self._uploads.close()
 
     def _get_cdn_client(self) -> httpx.Client:
-        # One for all uploads: the library opens one each and closes none.
+        # One client for all uploads. The library would open one for each, and close none.
         return self._uploads

@@ -18,10 +18,11 @@ from .request import File
 EXPIRY = 24 * 3600
 """Seconds that fal keeps uploads and results, which anybody who knows their address can read."""
 INLINE_BYTES = 64 * 1024
-"""Up to this much in all, files travel as data URIs inside the request and are never public."""
+"""Files of up to this size in all are sent as data URIs inside the request, and are never public."""
 MAX_BYTES = 512 * MIB
 MAX_FILE_BYTES = 100 * MIB
-"""Above it the library splits the file and sends parts, with the token, to a host that an answer names."""
+"""Larger files are refused: the library would split them and send the parts, with the token, to a host that an answer
+names."""
 
 
 def deliver(
@@ -34,7 +35,7 @@ def deliver(
     """Where the endpoint finds each file: a data URI, or the address of an upload.
 
     Raises:
-        RemoteError: too large, or an upload failed.
+        RemoteError: the files are too large, or an upload failed.
         StoppedError: `stop` was set between two uploads.
     """
     sizes = [len(file.data) for file in files]
@@ -56,7 +57,7 @@ def deliver(
                 file.data,
                 file.content_type,
                 file.name,
-                fallback_repository=[],  # the fallback hands the key to a storage host
+                fallback_repository=[],  # the fallback would send the key to a storage host
                 lifecycle=StorageSettings(expires_in=EXPIRY),
             )
         except Exception as error:

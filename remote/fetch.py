@@ -1,9 +1,9 @@
 """Files by URL, within bounds.
 
 A workflow can come from anybody, so an address in it must not become a way into the machine's own network (server-side
-request forgery): https only, public addresses only, every redirect checked again, and the address that was checked is
-the one that is dialled, so that a name cannot resolve differently a moment later (DNS rebinding). Size and time are
-bounded whatever the server claims.
+request forgery). So only https and only public addresses are allowed, and every redirect is checked again. The
+connection goes to the very address that was checked, because a name could resolve to another one a moment later (DNS
+rebinding). Size and time are limited, whatever the server says.
 """
 
 from __future__ import annotations
@@ -37,30 +37,32 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What may be fetched, and how much of it. The defaults are for addresses that a workflow names."""
+    """What may be fetched, and how much. The defaults are for addresses that a workflow names."""
 
     private: bool = False
-    """Also http, and addresses of the machine's own network (never link-local ones, where clouds keep credentials)."""
+    """Whether http and addresses of the machine's own network are allowed too. Link-local addresses never are, because
+    clouds keep credentials there."""
     allowed: Callable[[URL], bool] | None = None
-    """If given, only these URLs. Names of known hosts over TLS need no address check, so the proxy settings of the
-    machine are honoured here; everywhere else they are not, because a proxy would resolve the name once more."""
+    """If given, no other URLs are allowed. These are known hosts over TLS, which need no check of their addresses. So
+    the machine's proxy settings are used for them. For other URLs they are not, because a proxy would resolve the name
+    once more."""
     max_bytes: int = 64 * MIB
     """Of one file."""
     max_total: int = 512 * MIB
-    """Of all files of one call."""
+    """The most bytes of all files of one call."""
     max_redirects: int = 3
     seconds: float = 300
-    """For the whole call."""
+    """The most seconds that the whole call may take."""
     stall: float = 15
-    """Longest silence, and longest time to connect."""
+    """The most seconds of silence, and the most seconds to connect."""
     parallel: int = 6
 
 
 def check_url(url: str | URL, rules: Rules) -> URL:
-    """The parsed URL, if it may be asked for; what a host name resolves to is checked when it is dialled.
+    """The parsed URL, if it may be fetched. What its host name resolves to is checked when the connection is made.
 
     Raises:
-        RemoteError: not a URL, or not one that `rules` admit.
+        RemoteError: it is no URL, or not one that `rules` allow.
     """
     try:
         parsed = URL(url)
@@ -82,7 +84,7 @@ def check_url(url: str | URL, rules: Rules) -> URL:
                 f"the host {plain(host, limit=80)} is not one of the expected ones. Update this pack; it may be new"
             )
     elif ":" in host or host.replace(".", "").isdigit():
-        # Looks like an address, so it would be dialled without going through a resolver; 127.1 and 2130706433 too.
+        # It looks like an address, so no resolver would be asked. 127.1 and 2130706433 are addresses too.
         check_address(host, rules)
     return parsed
 
@@ -121,7 +123,7 @@ async def system_resolve(host: str, port: int) -> Sequence[str]:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Hands the connector only addresses that were checked, and it dials those very addresses."""
+    """Gives the connector only addresses that were checked. It connects to exactly these."""
 
     def __init__(self, rules: Rules, resolve: Resolve) -> None:
         self._rules, self._resolve = rules, resolve
@@ -131,7 +133,7 @@ class _CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         results: list[ResolveResult] = []
         for address in dict.fromkeys(await self._resolve(host, port)):
-            check_address(address, self._rules)  # all of them: a name with one bad address is a trap
+            check_address(address, self._rules)  # all of them must be allowed: a name with one bad address is a trap
             kind = socket.AF_INET6 if ":" in address else socket.AF_INET
             results.append(
                 ResolveResult(
@@ -150,7 +152,7 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     if "SSL_CERT_FILE" not in os.environ and "SSL_CERT_DIR" not in os.environ:
         try:
-            import certifi  # not every Python finds the system's certificates
+            import certifi  # because not every Python finds the system's certificates
         except ImportError:
             pass
         else:
@@ -159,7 +161,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def _proxy(url: URL) -> str | None:
-    # Asked for by hand: aiohttp's trust_env would also send passwords from ~/.netrc.
+    # Only the proxy is taken from the environment: aiohttp's trust_env would also send passwords from ~/.netrc.
     host = url.raw_host or ""
     return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(url.scheme)
 
@@ -169,11 +171,11 @@ def fetch_all(
 ) -> list[bytes]:
     """The files behind `urls` (what to call each in an error, and its URL), in order.
 
-    No cookies, no credentials; compressed transfer is refused. Blocks, and is not for a thread that runs an event
-    loop. `stop` ends it early.
+    No cookies and no credentials are sent, and compressed transfers are refused. The call blocks, so it must not be
+    made in a thread that runs an event loop. `stop` ends it early.
 
     Raises:
-        RemoteError: "<name>: <what is wrong>", for the first that fails.
+        RemoteError: the first file that fails, as "<name>: <what is wrong>".
     """
     return asyncio.run(_watched(_fetch_all(urls, rules, resolve), stop or Event()))
 
@@ -215,7 +217,7 @@ async def _fetch_all(urls: Mapping[str, str], rules: Rules, resolve: Resolve) ->
                 return await _fetch(session, url, rules, deadline, count)
             except RemoteError as error:
                 problem = str(error)
-            except asyncio.TimeoutError:  # not the built-in one before Python 3.11
+            except asyncio.TimeoutError:  # before Python 3.11 it is not the built-in TimeoutError
                 spent = time.monotonic() >= deadline
                 problem = (
                     f"not done within {rules.seconds:g} s. Use smaller files, or a faster server"

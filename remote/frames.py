@@ -20,21 +20,23 @@ from .fetch import MIB, Resolve, Rules, check_url, fetch_all, system_resolve
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MAX_FRAMES = 1000
 MAX_PIXELS = 2**26
-"""Of one frame: 8192 x 8192."""
+"""The most pixels that a frame may have: 8192 x 8192."""
 MAX_TOTAL_PIXELS = 2**29
-"""Of all frames: 6 GiB as float32 RGB."""
+"""The most pixels of all frames together: 6 GiB as float32 RGB."""
 
 
 def url_rules(environment: Mapping[str, str] = os.environ) -> Rules:
-    """The rules for frames by URL. Only the machine's owner widens them, a workflow cannot."""
+    """The rules for frames by URL. The machine's owner can widen them. A workflow cannot."""
     return Rules(private=environment.get("AMT_URLS", "").strip().lower() == "lan")
 
 
 def parse(text: str, rules: Rules) -> dict[str, str | bytes]:
-    """One frame a line, blank lines skipped: "line 1" and so on to the URL, or to the bytes of a data URI.
+    """Reads text with one frame on each line: "line 1" and so on -> the URL, or the bytes of a data URI.
+
+    Blank lines are skipped, and nothing is fetched.
 
     Raises:
-        RemoteError: names the line and what is wrong with it. Nothing has been asked for yet.
+        RemoteError: a line is wrong. The message names it and says what is wrong with it.
     """
     frames: dict[str, str | bytes] = {}
     for number, raw in enumerate(text.splitlines(), 1):
@@ -77,11 +79,11 @@ def collect(text: str, rules: Rules, *, stop: Event | None = None, resolve: Reso
 def decode(files: Sequence[bytes]) -> torch.Tensor:
     """The images as IMAGE [frames, height, width, 3], or 4 channels if any pixel of any of them is transparent.
 
-    What an image is, is judged by its bytes. The first picture of an animation counts. EXIF orientation is applied;
-    16-bit grey keeps its precision.
+    The bytes of a file decide which kind of image it is. Of an animation the first picture is taken. EXIF orientation
+    is applied, and 16-bit grey keeps its precision.
 
     Raises:
-        RemoteError: not an image, broken, too many pixels, or not all of one size.
+        RemoteError: a file is no image or is broken, has too many pixels, or has another size than the first one.
     """
     total = 0
     for number, file in enumerate(files, 1):
@@ -99,7 +101,7 @@ def decode(files: Sequence[bytes]) -> torch.Tensor:
         if frame.shape[:2] != (height, width):
             raise RemoteError(
                 f"frame {number} is {frame.shape[1]} x {frame.shape[0]}, frame 1 is {width} x {height}: "
-                "all frames must be of one size. Resize them before"
+                "all frames must have one size. Resize them first"
             )
     channels = max(frame.shape[2] for frame in pixels)
     images = torch.ones((len(pixels), height, width, channels))
@@ -114,7 +116,7 @@ def _open(number: int, file: bytes) -> Image.Image:
         return Image.open(io.BytesIO(file), formats=FORMATS)
     except Image.DecompressionBombError:
         raise RemoteError(f"frame {number} has too many pixels. Make it smaller") from None
-    except Exception as error:  # of many kinds, when the bytes are hostile
+    except Exception as error:  # hostile bytes cause errors of many types
         start = file[:256].lstrip().lower()
         hint = (
             " It looks like a web page: use the address of the picture itself."

@@ -1,4 +1,4 @@
-"""What may be asked of the hosted endpoints. All of it is checked before a byte leaves the machine."""
+"""What may be asked of the hosted endpoints. Everything is checked before anything leaves the machine."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class File:
 
 
 def settings(output_fps: int, passes: int) -> dict[str, int]:
-    """The part of a request that both endpoints share. Checked here because ComfyUI does not check values that come
-    over a link against the widget's range."""
+    """The part of a request that both endpoints share. It is checked here, because ComfyUI does not check a value that
+    comes over a link."""
     if not 1 <= output_fps <= MAX_FPS:
         raise RemoteError(f"output_fps is {output_fps}: expected 1 to {MAX_FPS}")
     if not 1 <= passes <= MAX_PASSES:
@@ -36,7 +36,7 @@ def settings(output_fps: int, passes: int) -> dict[str, int]:
 
 
 def check_frames(shape: Sequence[int], passes: int) -> None:
-    """`shape` is that of an IMAGE, [frames, height, width, channels]."""
+    """Raises RemoteError where frames of this shape, [frames, height, width, channels], cannot be sent."""
     frames, height, width, _ = shape
     if not 2 <= frames <= MAX_FRAMES:
         raise RemoteError(

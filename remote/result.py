@@ -1,4 +1,4 @@
-"""What a finished fal.ai job hands over: find the file in the answer, and fetch it from fal's hosts only."""
+"""The result of a finished fal.ai job: its file is found in the answer, and fetched from fal's hosts only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOSTS = ("fal.media", "fal.ai", "fal.run")
 
 
 def is_fal_file(url: URL) -> bool:
-    """https on fal's own hosts, or fal's folder at Google's storage; the usual port."""
+    """Addresses with https and the usual port, on fal's own hosts or in fal's folder at Google's storage."""
     host = url.raw_host or ""
     ours = any(host == known or host.endswith("." + known) for known in _HOSTS)
     bucket = host == "storage.googleapis.com" and url.path.startswith("/falserverless/")
@@ -25,7 +25,7 @@ RULES = Rules(allowed=is_fal_file, max_bytes=512 * MIB, seconds=900, stall=20)
 
 
 def video_url(answer: Any) -> str:
-    """The `video.url` of the endpoint's answer; its content type and file name say nothing reliable.
+    """The `video.url` of the endpoint's answer. Its content type and its file name are not reliable.
 
     Raises:
         RemoteError: the answer has another form.
@@ -41,6 +41,6 @@ def video_url(answer: Any) -> str:
 
 
 def download(answer: Any, *, stop: Event, rules: Rules = RULES) -> bytes:
-    """The video of the answer. Sends neither key nor token. Raises RemoteError."""
+    """Fetches the video that the answer names, without key or token. Raises RemoteError."""
     [data] = fetch_all({"the result": video_url(answer)}, rules, stop=stop)
     return data

@@ -33,10 +33,10 @@ from .tracks import (
 )
 
 HEAD_START = Fraction(1, 10)
-"""Sound that begins this much before the picture, or less, is an encoder's run-in, not an offset."""
+"""Sound may begin earlier than the picture by up to this much, because encoders add a little at the start."""
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 TRIAL_PACKETS = 20
-"""Of a stream, to see whether mp4 takes it: some are refused only when packets come."""
+"""How many packets of a stream are tried, to see whether mp4 takes it. Some are refused only by their packets."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Sound:
     origin: Fraction = Fraction(0)
     """The time on the video's clock that is 0 in the new file."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know of what is not as it was, in sentences."""
+    """Sentences for the user on what differs from the source."""
 
 
 def sound_of(video: VideoReader, stretch: int) -> Sound:
@@ -82,7 +82,7 @@ def sound_of(video: VideoReader, stretch: int) -> Sound:
 
 
 def track_of_samples(samples: np.ndarray, rate: int, stretch: int) -> EncodedTrack:
-    """A track of float32 [channels, samples] that begin at 0; of channels that nobody has named, the first two."""
+    """A track of samples, float32 [channels, samples], from time 0. Of unnamed channels, the first two are taken."""
     channels = channels_of_samples(len(samples))
     picked = samples[: channels.count].T
     new_rate = rate if rate in AAC_RATES else 48000
@@ -97,7 +97,7 @@ def _encoded(source: Source, stream: av.AudioStream, part: Part, stretch: int) -
     lossless = stretch == 1 and _is_linear(context) and channels.layout == context.layout.name
     rate = context.sample_rate if lossless or context.sample_rate in AAC_RATES else 48000
     if stream.duration is not None and not clock_may_jump(cast(InputContainer, stream.container)):
-        # What the decoder gives beyond is an encoder's filling.
+        # Samples beyond that were added by an encoder to fill its last packet.
         end = ((stream.start_time or 0) + stream.duration) * time_base_of(stream)
         part = replace(part, end=end if part.end is None else min(end, part.end))
     samples = decoded(part_packets(source, stream.index, part), part.origin, part.end, rate, channels)
@@ -121,7 +121,7 @@ def _mp4_takes(source: Source, index: int) -> bool:
     with open_file(source) as file:
         stream = audio_stream(file, index)
         if _is_linear(stream.codec_context):
-            return False  # mp4's own form of such samples is new: widely used players make loud noise of it
+            return False  # mp4's own form of such samples is new, and widely used players play it as loud noise
         try:
             with av.open(io.BytesIO(), "w", format="mp4") as trial:
                 copy = add_copy(trial, stream)

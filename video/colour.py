@@ -1,4 +1,4 @@
-"""What the numbers of a video file's pixels mean, and how they become RGB and back."""
+"""Colours: what the numbers in a video file mean, and how they become RGB and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BT709 = Colour(matrix=BT709_MATRIX, primaries=1, transfer=1, range=LIMITED)
 
 
 def colour_of(frame: av.VideoFrame, context: av.VideoCodecContext) -> Colour:
-    """How a decoded frame's colours are to be carried in YUV; what it does not say stays unsaid."""
+    """The YUV colours of a decoded frame. What the frame does not say stays open."""
     is_rgb = frame.format.is_rgb
     matrix = int(frame.colorspace)
     if is_rgb or matrix not in (*_SWSCALE_MATRIX, UNSPECIFIED):
@@ -47,7 +47,7 @@ def colour_of(frame: av.VideoFrame, context: av.VideoCodecContext) -> Colour:
 
 
 def bits_of(frame: av.VideoFrame) -> int:
-    """Bits of a colour: 8 or more."""
+    """The number of bits of a colour: 8 or more."""
     return max((component.bits for component in frame.format.components), default=8)
 
 
@@ -68,7 +68,7 @@ def to_rgb(frame: av.VideoFrame, colour: Colour, reformatter: VideoReformatter) 
 
 
 def pixel_format(colour: Colour, bits: int) -> str:
-    """4:2:0, which is what players decode."""
+    """The format for the file: 4:2:0, because players decode that."""
     if bits > 8:
         return "yuv420p10le"
     return "yuvj420p" if colour.range == FULL else "yuv420p"

@@ -1,4 +1,4 @@
-"""Video files opened: their streams, and the packets of a stream with times that go on."""
+"""Opens video files, and gives their streams and packets. The packets' times never jump."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Source = str | io.BytesIO
 """A file's path or its bytes."""
 
 ATTACHED_PICTURE = 0x400
-"""FFmpeg's disposition of a cover."""
+"""FFmpeg's flag for a cover picture."""
 
 
 class UnreadableVideoError(ValueError):
@@ -36,7 +36,7 @@ class Window:
     """0 is to the end."""
 
     def __str__(self) -> str:
-        """Where to look for what is missing: nothing, or " from 1 s to 2.5 s"."""
+        """The window in words, for error messages: empty for a whole file, or " from 1 s to 2.5 s"."""
         if not self.start and not self.duration:
             return ""
         return f" from {self.start:g} s to {f'{self.start + self.duration:g} s' if self.duration else 'its end'}"
@@ -53,17 +53,17 @@ WHOLE = Window()
 
 @contextmanager
 def open_file(source: Source, demuxer: str | None = None) -> Iterator[InputContainer]:
-    """Opens a file of its own: readers of the same source do not move each other.
+    """Opens the source once more, so that several readers do not disturb one another.
 
-    demuxer: the FFmpeg demuxer to use, whatever the file looks like. For files from outside: some formats, such as
-    playlists, name further files to open.
+    demuxer: the FFmpeg demuxer to use, whatever the file looks like. Name one for files from outside, because some
+    formats, such as playlists, make FFmpeg open further files.
 
     Raises:
         UnreadableVideoError: it cannot be opened.
     """
     file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
     try:
-        # Titles of old files are in any encoding: what is not UTF-8 must not cost the picture.
+        # Titles of old files have any encoding. One that is not UTF-8 must not make the video unreadable.
         container = av.open(file, mode="r", format=demuxer, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or error)
@@ -76,7 +76,7 @@ def open_file(source: Source, demuxer: str | None = None) -> Iterator[InputConta
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
-    """The first stream of pictures that is no cover. Raises UnreadableVideoError where there is none."""
+    """The first video stream that is no cover picture. Raises UnreadableVideoError where there is none."""
     for stream in container.streams.video:
         if not int(stream.disposition) & ATTACHED_PICTURE and stream.codec_context is not None:
             return stream
@@ -86,16 +86,16 @@ def video_stream(container: InputContainer) -> av.VideoStream:
 
 
 def clock_may_jump(container: InputContainer) -> bool:
-    """Whether the format is one for transmission, such as .ts: recordings of it may be joined byte by byte, and have
-    no index by which a place could be found."""
+    """Whether the format is one for transmission, such as .ts. Such recordings may be joined byte by byte, and
+    they have no index."""
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def demuxed(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
     """The stream's packets in the order of the file, and at the end an empty one that flushes a decoder.
 
-    Where the format's clock may jump, their times are changed to those of a clock that does not. The same file gives
-    the same times for all of its streams, provided that it is read from its beginning.
+    Where the format's clock may jump, their times are changed to those of a clock that does not. All streams of a file
+    get times of the same clock, as long as each is read from the file's beginning.
     """
     if not clock_may_jump(container):
         yield from container.demux(stream)
@@ -110,20 +110,20 @@ def demuxed(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
 
 
 class _SteadyClock:
-    """Closes the gaps that a jumping clock leaves: when a camera was restarted, or recordings were joined.
+    """Removes the jumps of a clock, which are there when a camera was restarted or recordings were joined.
 
-    As in ffmpeg, a jump in one stream moves all streams: they jump together, so picture and sound stay together.
+    As in ffmpeg, a jump in one stream moves all streams, so that picture and sound stay together.
     """
 
     LATE = Fraction(10)
-    """Seconds after the expected time from which on a packet's time is a jump, not a gap."""
+    """A packet that is later than expected by more than these seconds follows a jump, not a pause."""
     EARLY = Fraction(1, 10)
-    """The same, for a packet whose time is before the expected one."""
+    """The same for a packet that is earlier than expected."""
 
     def __init__(self) -> None:
         self._offset = Fraction(0)
         self._expected: dict[int, Fraction] = {}
-        """By stream: when its next packet should begin."""
+        """The stream's index -> when its next packet should begin."""
 
     def correct(self, packet: av.Packet) -> None:
         time = packet.pts if packet.dts is None else packet.dts

@@ -1,4 +1,4 @@
-"""Reads a video file as a stream: its frames one by one, each with when it is shown."""
+"""Reads a video file as a stream: its frames one by one, each with the time when it is shown."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """A video file, or the part of it in a window. Reads its packets' times at once, its frames in `frames`.
+    """A video file, or the part of it in a window. The times are read when this is made, the frames by `frames`.
 
     demuxer: see `open_file`.
-    most_pixels: of a frame; larger ones are refused before any is decoded.
-    check: called now and then while packets are read; what it raises ends the reading.
+    most_pixels: the most pixels that a frame may have. A video with larger ones is refused before any is decoded.
+    check: called now and then while packets are read. An exception that it raises ends the reading.
 
     Raises:
-        UnreadableVideoError: it cannot be read; says why.
+        UnreadableVideoError: the video cannot be read. The message says why.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class VideoReader:
         return (width, height) if self._orientation.swaps_sides else (height, width)
 
     def notes(self) -> list[str]:
-        """What a person should know of how the frames were read, in sentences. Complete after `frames`."""
+        """Sentences for the user on how the frames were read. They are complete after `frames`."""
         notes: list[str] = []
         if damaged := self._skipped + self._concealed:
             what = "1 damaged frame was" if damaged == 1 else f"{damaged} damaged frames were"
@@ -103,9 +103,9 @@ class VideoReader:
             yield from self._shown(*previous, self.timing.end if self.timing.constant else None)
 
     def _shown(self, start: Fraction, picture: Tensor, end: Fraction | None) -> Iterator[Frame]:
-        """The frame until the next one; again and again where those between could not be decoded.
+        """The frame, shown until the next one. It is repeated in place of frames that could not be decoded.
 
-        end: None is as long as the last frame of the file is shown.
+        end: when the next one is shown. None: this is the last frame, and is shown as long as the file says.
         """
         end = start + self.timing.last if end is None else end
         if self.timing.constant and self._skipped:
@@ -143,7 +143,7 @@ class VideoReader:
             skipped = self._skipped
             for frame in self._decode(packet, is_first=last is None):
                 pts = None if counted else frame.pts
-                if pts is None or (last is not None and pts <= last):  # as broken files have it
+                if pts is None or (last is not None and pts <= last):  # broken files have such times
                     pts = (0 if counted else self.timing.first) if last is None else last + step
                 last = pts
                 if end is not None and pts >= end:
@@ -151,14 +151,14 @@ class VideoReader:
                 if start is None or pts >= start:
                     yield pts, frame
             if counted and last is not None and self._skipped > skipped:
-                last += step  # the frame that it would have been counts all the same
+                last += step  # the frame that it should have given is counted too
 
     def _decode(self, packet: av.Packet, is_first: bool) -> list[av.VideoFrame]:
-        """Goes on after a packet that cannot be decoded, as players do, and counts it."""
+        """Decodes a packet. One that cannot be decoded is counted and skipped, as players do."""
         try:
             frames: list[av.VideoFrame] = packet.decode()  # pyright: ignore[reportAssignmentType]  (a video stream's)
         except FFmpegError:
-            # A stream cut out of a longer one begins with frames that refer to what is not there: that is no damage.
+            # A stream that was cut out of a longer one begins with frames whose references are missing: no damage.
             self._skipped += not is_first
             return []
         self._concealed += sum(frame.is_corrupt for frame in frames)

@@ -1,4 +1,4 @@
-"""Whole pictures of interlaced frames, whose odd and even lines were filmed one after the other."""
+"""Deinterlacing. In an interlaced frame the odd and the even lines were filmed one after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Timed = tuple[int, av.VideoFrame]
 
 
 def deinterlaced(frames: Iterable[Timed]) -> Iterator[Timed]:
-    """As many frames at the same times. Frames that are not interlaced stay as they are. All are of one size."""
+    """As many frames, at the same times. Frames that are not interlaced stay as they are. All must have one size."""
     graph: av.filter.Graph | None = None
     times: deque[int] = deque()
     for timed in chain(frames, [None]):

@@ -20,13 +20,13 @@ from .hdr import BrightnessMetadata
 from .tracks import Track
 
 VISUALLY_LOSSLESS = 12
-"""x264's constant rate factor."""
+"""The constant rate factor of x264: its quality, where lower is better."""
 LARGEST = 2**31 - 1
-"""FFmpeg's fractions are of 32 bits."""
+"""The largest number in FFmpeg's fractions, which have 32 bits."""
 FINEST_TICK = Fraction(1, 1_000_000)
-"""For times that no such fraction divides: closer than any container's clock."""
+"""The clock for times that no such fraction divides. It is finer than the clock of any container."""
 AHEAD = Fraction(1, 2)
-"""Seconds of sound that are written before the picture that goes with them."""
+"""How many seconds of sound are written ahead of the picture."""
 
 
 class WriteError(OSError):
@@ -40,12 +40,12 @@ class SoundError(ValueError):
 class VideoWriter:
     """An H.264 file in an mp4 container. A context manager: on an error the file is removed.
 
-    rate: frames a second; where their times are given and irregular, about so many.
-    tick: all times are multiples of it; 1 / rate unless given, and then frames need not be evenly spaced.
-    bits: of a colour; more than 8 are stored as 10.
-    pixel_aspect: width of a pixel by its height.
-    brightness: HDR10's metadata, where the source has some.
-    title: shown by players.
+    rate: frames a second. Where the frames come with irregular times, it may be approximate.
+    tick: the seconds of which all times are multiples; 1 / rate unless given. With it, frames may be irregular.
+    bits: bits of a colour. More than 8 are stored as 10.
+    pixel_aspect: the width of a pixel divided by its height.
+    brightness: the HDR10 metadata, where the source has some.
+    title: a title that players show.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class VideoWriter:
     def write(self, frame: Tensor, time: Fraction | None = None, duration: Fraction | None = None) -> None:
         """frame: [h, w, 3], float 0..1 or uint8. All frames have the first one's size; odd sides grow by one pixel.
 
-        time: when it is shown, in seconds; right after the last one unless given.
-        duration: for how long; until the next one unless given.
+        time: when the frame is shown, in seconds. Without it, right after the last one.
+        duration: how long the frame is shown, in seconds. Without it, until the next one.
         """
         picture = from_rgb(_even(_quantised(frame, self._bits)), self._colour, self._bits, self._reformatter)
         try:
@@ -136,7 +136,7 @@ class VideoWriter:
                 try:
                     self._container.mux(packet)
                 except FFmpegError as error:
-                    if not isinstance(error, ValueError):  # a fault of the disk, not of the packet
+                    if not isinstance(error, ValueError):  # the disk is at fault, not the packet
                         raise
                     seconds = float((packet.pts or 0) * packet.time_base)
                     raise SoundError(
@@ -151,7 +151,9 @@ class VideoWriter:
         context = stream.codec_context
         context.time_base = self._tick
         if not self._constant:
-            context.max_b_frames = 0  # with them, mp4 keeps the durations of irregular frames in another order
+            context.max_b_frames = (
+                0  # with B-frames, mp4 would store the durations of irregular frames in another order
+            )
         context.sample_aspect_ratio = self._pixel_aspect
         context.colorspace, context.color_range = self._colour.matrix, self._colour.range
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
@@ -186,7 +188,7 @@ def _representable_rate(rate: Fraction) -> Fraction:
 
 
 def _quantised(frame: Tensor, bits: int) -> np.ndarray:
-    """uint8, or uint16 for more than 8 bits."""
+    """The frame as uint8, or as uint16 for more than 8 bits."""
     if frame.is_floating_point():
         values = frame.float().clamp(0, 1).cpu().numpy()
         return (values * 65535 + 0.5).astype(np.uint16) if bits > 8 else (values * 255 + 0.5).astype(np.uint8)
@@ -195,6 +197,6 @@ def _quantised(frame: Tensor, bits: int) -> np.ndarray:
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:
-    """4:2:0 shares a colour among 2 x 2 pixels: an odd last row or column is repeated."""
+    """Repeats an odd last row or column, because in 4:2:0 a block of 2 x 2 pixels shares its colour."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,4 +1,4 @@
-"""How bright a film was made to be shown: HDR10's mastering display and light levels (SMPTE ST 2086, CTA-861.3)."""
+"""HDR10's metadata: the display on which a film was graded, and its light levels (SMPTE ST 2086, CTA-861.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import av
 
 
 class BrightnessMetadata(NamedTuple):
-    """What a film says of its brightness; carried along as it is."""
+    """The brightness that a film was made for. It is copied to the result unchanged."""
 
     mastering: tuple[int, ...] | None
     """x and y of green, blue, red and white in 1/50000, then the highest and lowest luminance in 1/10000 cd/m2."""

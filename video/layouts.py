@@ -1,4 +1,4 @@
-"""Which channels of a sound go into a result that players can play, and as which speakers."""
+"""Chooses the channels of a sound that go into the result, and their speakers, so that players can play it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import av
 from av.error import FFmpegError
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""AAC's, by their number of channels."""
+"""The number of channels -> the layout that AAC has for it."""
 
 
 class Channels(NamedTuple):
@@ -20,7 +20,7 @@ class Channels(NamedTuple):
 
 
 def channels_of_samples(count: int) -> Channels:
-    """Of channels that have no names. A number that is no layout's becomes stereo, of the first two."""
+    """The layout for channels without names. If no layout has this number, the first two channels become stereo."""
     layout = LAYOUTS.get(count, "stereo")
     return Channels(layout, av.AudioLayout(layout).nb_channels, False)
 

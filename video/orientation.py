@@ -1,4 +1,4 @@
-"""Which way up a decoded frame is to be shown."""
+"""Turns and mirrors decoded frames so that they are upright."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Orientation(NamedTuple):
     mirrored: bool
     """Left and right change places."""
     quarter_turns: int
-    """0 to 3, against the clock."""
+    """Quarter turns, 0 to 3, against the clock."""
 
     @property
     def swaps_sides(self) -> bool:

@@ -1,4 +1,4 @@
-"""From a video to a file: one thread decodes and looks at the frames, one encodes, and between them frames are made."""
+"""Makes a new video file from a video. One thread decodes, one makes frames, and one encodes."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def interpolate_video(
     poll: Callable[[], None],
     shown: Callable[[Tensor], None],
 ) -> Fraction:
-    """Writes the file; on any error, in whichever thread, none is left. Returns how long the picture is, in seconds.
+    """Writes the file, and returns how long the picture is, in seconds. After an error in any thread no file is left.
 
     delay: seconds before the first frame is shown.
-    poll: called now and then in this thread; what it raises ends all.
-    shown: called with every frame.
+    poll: called now and then in this thread. An exception that it raises ends the work.
+    shown: called with every frame of the result.
     """
     timing = video.timing
     rate = plan.output_rate(timing.rate)
@@ -96,7 +96,7 @@ def interpolate_video(
 class _Item(NamedTuple):
     source: Source
     spans: list[Span]
-    """Of the frames that were read since the last one: a source may be held back, or dropped."""
+    """The span of a source. Sources may come later than their frames are read, and some are dropped."""
 
 
 def _read(video: Video, analysis: SourceAnalysis) -> Iterator[_Item]:

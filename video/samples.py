@@ -1,7 +1,7 @@
 """Sound as samples: decoded, stretched, and as frames for an encoder.
 
-Arrays are float32 [samples, channels]. FFmpeg gets and gives them packed, the channels of a sample side by side: in
-PyAV up to 18, the planes of a frame with exactly eight channels end behind its memory.
+Arrays are float32 [samples, channels]. FFmpeg takes and gives them packed, with the channels of a sample side by side.
+Planar samples are avoided: up to PyAV 18, reading the planes of a frame with eight channels reads beyond its memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def channels_of(layout: str) -> int:
 
 
 def silence(samples: int, rate: int, layout: str) -> Iterator[np.ndarray]:
-    """In pieces, as it may last for hours."""
+    """Silence, in pieces, because it may last for hours."""
     piece = SECONDS_OF_SILENCE * rate
     for start in range(0, samples, piece):
         yield np.zeros((min(piece, samples - start), channels_of(layout)), np.float32)
@@ -56,7 +56,7 @@ def silence(samples: int, rate: int, layout: str) -> Iterator[np.ndarray]:
 def decoded(
     packets: Iterable[av.Packet], origin: Fraction, end: Fraction | None, rate: int, channels: Channels
 ) -> Iterator[np.ndarray]:
-    """The samples from the time `origin` to `end`, in seconds; silence where there are none."""
+    """The samples from `origin` to `end`, in seconds, with silence where the file has none."""
     resampler = av.AudioResampler(format=PACKED, layout=channels.layout if channels.mixed else None, rate=rate)
     done = 0
     most = None if end is None else round((end - origin) * rate)
@@ -67,7 +67,7 @@ def decoded(
         for piece in resampler.resample(frame):
             samples = samples_of(piece)[:, : channels.count]
             missing = start - done
-            if missing > (rate // 10 if done else 0):  # containers round: a little more or less is no gap
+            if missing > (rate // 10 if done else 0):  # containers round their times, so a small difference is no gap
                 missing = missing if most is None else min(missing, most - done)
                 yield from silence(missing, rate, channels.layout)
                 done += max(0, missing)
@@ -87,7 +87,7 @@ def _decoded_frames(packets: Iterable[av.Packet]) -> Iterator[av.AudioFrame]:
             yield from packet.decode()  # pyright: ignore[reportReturnType]  (it is an audio stream's)
             heard = True
         except FFmpegError as error:
-            if heard:  # as players do: a click is no reason to go without the picture
+            if heard:  # players go on as well: a click must not cost the whole video
                 log.warning("a part of the video's sound cannot be decoded: %s", error)
 
 
@@ -101,7 +101,7 @@ def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int, layout: st
 
 
 def stretched(pieces: Iterable[np.ndarray], stretch: int, rate: int, layout: str) -> Iterator[np.ndarray]:
-    """`stretch`, a power of 2, times as many samples, sounding as high as before."""
+    """Makes the sound `stretch` times as long, a power of 2, and keeps its pitch."""
     if stretch == 1:
         yield from pieces
         return
@@ -128,4 +128,4 @@ def stretched(pieces: Iterable[np.ndarray], stretch: int, rate: int, layout: str
                 made = samples_of(cast(av.AudioFrame, sink.pull()))[: max(0, taken * stretch - given)]
                 given += len(made)
                 yield made
-    yield from silence(taken * stretch - given, rate, layout)  # the filter swallows a little at the end
+    yield from silence(taken * stretch - given, rate, layout)  # the filter leaves out a little at the end

@@ -1,4 +1,4 @@
-"""Reading and writing in threads of their own, beside the work that goes on between, with little waiting in line."""
+"""Reads and writes in threads of their own, while the work goes on between them. Only a few items wait in line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ..waiting import SECONDS, Background, wait_until
 T = TypeVar("T")
 
 FRAMES_AHEAD = 3
-"""Enough that neither side waits for the other; more would only be held."""
+"""Enough frames that neither side waits for the other. More would only take memory."""
 FRAMES_BEHIND = 3
 
 
 class ReadAhead(Generic[T]):
     """Iterates over items that a thread of its own takes from an iterable, up to `ahead` of them in advance.
 
-    A context manager, which ends the thread. `poll` is called while there is nothing; what it raises ends the waiting.
+    It is a context manager, which ends the thread. While there is no item, `poll` is called, and an exception that it
+    raises ends the waiting.
     """
 
     def __init__(self, items: Iterable[T], ahead: int, poll: Callable[[], None]) -> None:
@@ -44,13 +45,13 @@ class ReadAhead(Generic[T]):
                 if stop.is_set():
                     return
         finally:
-            close = getattr(self._items, "close", None)  # of a generator: its files are closed in this thread
+            close = getattr(self._items, "close", None)  # a generator closes its files in this thread
             if close:
                 close()
 
     def _taken(self) -> Iterator[T]:
         while True:
-            over = self._reader.is_over  # before the look into the line: what was put in last is there by then
+            over = self._reader.is_over  # asked before the line is looked at, so that the last item is in it by then
             try:
                 yield self._line.get(timeout=0 if over else SECONDS)
             except queue.Empty:
@@ -63,8 +64,9 @@ class ReadAhead(Generic[T]):
 class WriteBehind(Generic[T]):
     """Calls `write` with each item in a thread of its own; up to `behind` items wait for it.
 
-    A context manager: at its end all is written, or it raises what `write` raised. After an error of the work, what
-    waits is left. `poll` is called while there is no room; what it raises ends the waiting.
+    It is a context manager. At its end all items are written, or it raises what `write` raised. After an error in the
+    work, items that still wait are not written. While there is no room, `poll` is called, and an exception that it
+    raises ends the waiting.
     """
 
     def __init__(self, write: Callable[[T], object], behind: int, poll: Callable[[], None]) -> None:
@@ -106,7 +108,7 @@ class WriteBehind(Generic[T]):
 def _put(
     line: queue.Queue[T], item: T, given_up: Callable[[], bool], check: Callable[[], object] = lambda: None
 ) -> None:
-    """Puts the item into the line as soon as there is room, unless that is given up before."""
+    """Puts the item into the line as soon as there is room, unless the thread is told to stop before."""
 
     def attempt(seconds: float) -> bool:
         try:

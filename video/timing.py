@@ -1,4 +1,4 @@
-"""When the frames of a video file are shown, as its packets say; nothing is decoded."""
+"""When the frames of a video file are shown. The packets say it, so nothing is decoded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..amt.timeline import exact_rate
 from .container import UnreadableVideoError, Window, clock_may_jump, demuxed, video_stream
 
 MISSING = Fraction(1, 2)
-"""Seconds by which a file's frames may end earlier than it says."""
+"""The frames of a file may end earlier than the file says by this many seconds."""
 
 WITHOUT_CONTAINER = Fraction(1, 1_200_000)
-"""FFmpeg's time base of streams without a container: a rate that they do not say themselves is made up."""
+"""FFmpeg's time base for streams without a container. If such a stream does not say its rate, FFmpeg makes one up."""
 
 PACKETS_BETWEEN_CHECKS = 1000
 
@@ -31,25 +31,25 @@ class Timing:
 
     frames: int
     first: int
-    """When the first is shown, in units of the time base..."""
+    """When the first frame is shown, in units of the time base."""
     final: int
-    """... and when the last."""
+    """When the last frame is shown, in units of the time base."""
     time_base: Fraction
     rate: Fraction
     """The usual number of frames a second."""
     regular: bool
-    """Whether each frame is shown for one or more times 1 / rate; if not, rate is only about right."""
+    """Whether each frame is shown for a whole multiple of 1 / rate. If not, the rate is approximate."""
     constant: bool
-    """Whether all are shown for 1 / rate."""
+    """Whether all frames are shown for 1 / rate."""
     last: Fraction
-    """For how long the last frame is shown, in seconds."""
+    """How long the last frame is shown, in seconds."""
     counted: bool = False
-    """Whether the file has no times: frames are then counted, and the time base is 1 / rate."""
+    """Whether the file has no times. Then the frames are counted, and the time base is 1 / rate."""
     packets_before: int = 0
     """How many packets of the stream need not be decoded, in a file without an index."""
 
     def time(self, pts: int) -> Fraction:
-        """Seconds on the file's clock. Containers round; what is regular is brought back to exact multiples."""
+        """A time in seconds on the file's clock. Containers round times; regular ones are made exact again."""
         start = self.first * self.time_base
         if not self.regular:
             return pts * self.time_base
@@ -62,7 +62,7 @@ class Timing:
 
     @property
     def end(self) -> Fraction:
-        """When the last frame is no longer shown."""
+        """When the last frame ends, in seconds on the file's clock."""
         return self.time(self.final) + self.last
 
     @property
@@ -72,10 +72,10 @@ class Timing:
 
 
 def read_timing(container: InputContainer, window: Window, check: Callable[[], object]) -> Timing:
-    """Reads all packets of the window. `check` is called now and then; what it raises ends the reading.
+    """Reads all packets of the window. `check` is called now and then; an exception that it raises ends the reading.
 
     Raises:
-        UnreadableVideoError: damaged, incomplete, without frames or without a rate.
+        UnreadableVideoError: the file is damaged or incomplete, or has no frames or no rate.
     """
     stream = video_stream(container)
     time_base = stream.time_base or Fraction(1, 1000)
@@ -108,7 +108,7 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
     if not frames:
         remedy = "Change the trim." if str(window) else "Choose another, or download it again."
         raise UnreadableVideoError(f"the video has no frames{window}. {remedy}")
-    # AVI stores no times: FFmpeg counts, which is wrong where frames are stored in another order.
+    # AVI stores no times. FFmpeg counts the frames, which is wrong where they are stored in another order.
     if container.format.name == "avi" and (not times or stream.codec_context.has_b_frames):
         return _counted(stream.guessed_rate or stream.average_rate, frames, window)
     if time_base == WITHOUT_CONTAINER and not stream.codec_context.framerate:
@@ -137,13 +137,13 @@ def _timed(stream: av.VideoStream, pts: np.ndarray, time_base: Fraction, last_du
     frames, first, final = len(pts), int(pts[0]), int(pts[-1])
     last = last_duration * time_base
     seconds = (final - first) * time_base
-    # What FFmpeg guesses for one frame is made up; for more, it is compared with their times.
+    # For a single frame FFmpeg makes up a rate. For more frames its guess is compared with their times.
     said = [rate for rate in (stream.average_rate, stream.guessed_rate if frames > 1 else None) if rate]
     try:
         measured = (frames - 1) / seconds if seconds else (said or [1 / last])[0]
     except ZeroDivisionError:
         raise _no_rate() from None
-    # Containers round the rate that they say. So the rate that it stands for is tried first, and itself later.
+    # Containers round the rate that they say. So the usual rate near it is tried first, and then the rate itself.
     for rate in (*map(_nominal, (*said, measured)), *said):
         # In frames; what the container rounded is half a unit of the time base away, or almost one where it cuts off.
         places = (pts - first) * float(time_base * rate)
@@ -160,7 +160,7 @@ def _nominal(rate: Fraction) -> Fraction:
     """The usual rate that this one stands for, or itself where there is none."""
     try:
         return exact_rate(float(rate))
-    except ValueError:  # more than a thousand frames a second, or fewer than one in a thousand seconds
+    except ValueError:  # above a thousand frames a second, or below one frame in a thousand seconds
         return rate
 
 
@@ -182,7 +182,7 @@ def _complete(timing: Timing, stream: av.VideoStream, pts: np.ndarray, wanted: i
     time_base = timing.time_base
     if stream.duration is not None:
         said = ((stream.start_time or 0) + stream.duration) * time_base
-    else:  # as Matroska files have it
+    else:  # Matroska files say it in a tag
         said = _seconds(stream.metadata.get("DURATION", ""))
         if said is None:
             return timing
@@ -201,6 +201,6 @@ def _complete(timing: Timing, stream: av.VideoStream, pts: np.ndarray, wanted: i
 
 
 def _seconds(text: str) -> Fraction | None:
-    """00:01:02.5 -> 62.5 s; None where the text has another form, as anything may stand there."""
+    """00:01:02.5 -> 62.5 s. None for any other text, because a tag may hold anything."""
     found = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,12})?)\0*", text.strip(), re.ASCII)
     return 3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3]) if found else None

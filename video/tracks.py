@@ -1,4 +1,4 @@
-"""Sound tracks on their way into a file: packets as they are, or samples that are encoded."""
+"""Sound tracks for a new file: packets that are copied, or samples that are encoded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BITS_PER_CHANNEL = 96_000
 
 
 class Track(Protocol):
-    """Sound on its way into a file."""
+    """A sound track for a new file."""
 
     def join(self, container: OutputContainer) -> None:
         """Adds its stream. Called once, before anything is written."""
         ...
 
     def packets(self, until: Fraction | None) -> Iterator[av.Packet]:
-        """What comes next and begins before `until`, in seconds of the new file; None is all that is left."""
+        """The next packets that begin before `until`, in seconds of the new file. None: all that are left."""
         ...
 
     def close(self) -> None: ...
@@ -59,7 +59,7 @@ NO_LABEL = Label()
 
 
 class _Paced:
-    """Packets, handed out as the time comes."""
+    """Gives packets in the order of their times."""
 
     def __init__(self, label: Label) -> None:
         self._label = label
@@ -93,7 +93,7 @@ class Part:
     trimmed: bool
     """Whether what lies before the origin is left out; where it is not, it is all the same hidden."""
     end: Fraction | None
-    """What begins here or later is left out."""
+    """Packets that begin at this time or later are left out."""
 
 
 class CopiedTrack(_Paced):
@@ -115,7 +115,7 @@ class CopiedTrack(_Paced):
 
 
 class EncodedTrack(_Paced):
-    """Sound that is encoded. `samples` are float32 [any number, channels] that begin at 0.
+    """A track that is encoded. `samples` are float32 [any number, channels] and begin at 0.
 
     codec: aac, or flac, which loses nothing; deep: and has 24 bits a sample, not 16.
     """
@@ -173,7 +173,7 @@ def part_packets(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
 
 
 def ascending(packets: Iterable[av.Packet], origin: Fraction) -> Iterator[av.Packet]:
-    """Those with content, `origin` at 0. Containers take no packet that begins before the one before it."""
+    """The packets with content, with `origin` at 0. Their times ascend, because containers want that."""
     last: int | None = None
     for packet in packets:
         if packet.size:
