@@ -1,10 +1,8 @@
 """How the fast network works on which device.
 
-- On a CPU: `cpu`, which works in place, in parts that caches hold and in small bands. Lookups: `tiles`, in chunks that
-  caches hold.
-- On other devices: `operations`, plain PyTorch in large bands, so that few operations are launched. Lookups: `tiles`,
-  in large chunks.
-- On any device with compiled parts: `operations`, because a compiler finds its own order of work.
+- On a CPU: `cpu`, which works in place, in parts that caches hold and in small bands. Lookups: `tiles`.
+- On other devices: `gpu`, which launches few operations, in large bands. Which lookups: see `lookups`.
+- On any device with compiled parts: `operations`, because a compiler finds its own order of work. Lookups: the same.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from .cpu import CPUOperations
+from .gpu import GPUOperations
 from .operations import Operations
 
 
@@ -19,4 +18,4 @@ def choose_operations(device: torch.device, *, compiled: bool = False) -> Operat
     """The operations for a network on this device. compiled: whether its parts are compiled."""
     if device.type == "cpu":
         return Operations(device, band_bytes=CPUOperations.BAND_BYTES) if compiled else CPUOperations(device)
-    return Operations(device)
+    return Operations(device) if compiled else GPUOperations(device)

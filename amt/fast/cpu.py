@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..network.correlation import Correlation
 from ..network.decoders import Decoder, SideResidualBlock
 from ..network.encoders import ContextEncoder, FeatureEncoder, ResidualBlock
+from ..network.model import Contexts
 from .bands import DECODER_CONVOLUTIONS, DECODER_HALO, without_rows
 from .operations import MIB, Operations
-from .tiles import TiledCorrelation
 
 
 class CPUOperations(Operations):
@@ -31,9 +30,6 @@ class CPUOperations(Operations):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device, band_bytes=self.BAND_BYTES)
-
-    def correlation(self, fmap0: Tensor, fmap1: Tensor) -> Correlation:
-        return TiledCorrelation(fmap0, fmap1, chunk_bytes=6 * MIB)
 
     def features(self, encoder: FeatureEncoder, frames: Tensor) -> Tensor:
         return torch.cat([self._features(encoder, frame) for frame in frames.split(1)])
@@ -51,7 +47,11 @@ class CPUOperations(Operations):
         skip = x if block.downsample is None else self._normalise(block.downsample[0](x))
         return skip.add_(branch).relu_()
 
-    def contexts(self, encoder: ContextEncoder, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def contexts(self, encoder: ContextEncoder, frames: Tensor) -> tuple[Contexts, Contexts]:
+        contexts0, contexts1 = (self._contexts(encoder, some) for some in frames.chunk(2))
+        return contexts0, contexts1
+
+    def _contexts(self, encoder: ContextEncoder, frames: Tensor) -> Contexts:
         context1 = self._sequence(encoder.pyramid1, frames)
         context2 = self._sequence(encoder.pyramid2, context1)
         context3 = self._sequence(encoder.pyramid3, context2)
@@ -81,10 +81,20 @@ class CPUOperations(Operations):
         skip = without_rows(x, 5 * cut[0], 5 * cut[1])
         return self._prelu(without_rows(block.conv5(result), *cut).add_(skip), block.prelu.weight)
 
+    def decoder_input(self, feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor, top: int) -> Tensor:
+        position = self._position(flow.unflatten(1, (2, 2)), context0.shape[2], top)
+        warped0, warped1 = (self._sample(c, position[:, i]) for i, c in enumerate((context0, context1)))
+        # Copies from one layout to the other are fastest whole.
+        parts = (feature, warped0.to(feature.dtype), warped1.to(feature.dtype), flow.to(feature.dtype))
+        return torch.cat([part.contiguous(memory_format=self.memory_format) for part in parts], dim=1)
+
     def combine(self, block: nn.Sequential, colours: Tensor) -> Tensor:
         return self._sequence(block, colours)
 
-    def channels_first(self, x: Tensor) -> Tensor:
+    def fields(self, decoded: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return super().fields(self._channels_first(decoded.float()), flow)
+
+    def _channels_first(self, x: Tensor) -> Tensor:
         # As transpositions of matrices that caches hold, this is 8 times as fast as `contiguous()`.
         result = torch.empty_like(x, memory_format=torch.contiguous_format)
         for one, its_result in zip(x, result, strict=True):

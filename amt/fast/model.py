@@ -13,8 +13,9 @@ from ..network.model import AMT, CoarseMotion, Motion, Pair
 from ..network.sampling import resize_flow
 from .bands import DECODER_HALO, Band, in_bands, merge_halo, update_halo, without_rows
 from .choose import choose_operations
+from .lookups import extra_memory
 from .memory import memory_used
-from .operations import Operations
+from .operations import Operations, weights_format
 
 
 class FastAMT(AMT):
@@ -36,6 +37,10 @@ class FastAMT(AMT):
         self._correlation = correlation
         for name, part in network.named_children():
             self.add_module(name, part)
+        # Convolutions want weights in the format of what they are applied to. Others are copied at every call.
+        for weight in self.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=weights_format())
 
     @property
     def operations(self) -> Operations:
@@ -47,7 +52,12 @@ class FastAMT(AMT):
         device: where it will run, if that is not where the weights are now.
         """
         device = device or next(self.parameters()).device
-        return memory_used(self.config, self.padding.padded(size), batch=batch, device=device, dtype=self.dtype)
+        height, width = self.padding.padded(size)
+        used = memory_used(self.config, (height, width), batch=batch, device=device, dtype=self.dtype)
+        if self._correlation is not None:
+            return used
+        maps = torch.Size((batch, self.config.feature_channels, height // 8, width // 8))
+        return used + extra_memory(maps, self.dtype, device)
 
     @torch.no_grad()
     def forward(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
@@ -61,14 +71,16 @@ class FastAMT(AMT):
         operations = self.operations
         frame0, frame1 = frame0.float(), frame1.float()
         mean = (frame0[:, :3].mean(dim=(1, 2, 3)) + frame1[:, :3].mean(dim=(1, 2, 3)))[:, None, None, None] / 2
-        centred = []
-        for frame in (frame0[:, :3], frame1[:, :3]):
-            empty = torch.empty_like(frame, dtype=self.dtype, memory_format=operations.memory_format)
-            centred.append(torch.sub(frame, mean, out=empty))
-        fmap0, fmap1 = (operations.features(self.feat_encoder, frame) for frame in centred)
+        # Both frames as one batch: half as many operations, each on twice as much.
+        b, _, height, width = frame0.shape
+        like = {"dtype": self.dtype, "device": frame0.device, "memory_format": operations.memory_format}
+        centred = torch.empty(2 * b, 3, height, width, **like)
+        torch.sub(frame0[:, :3], mean, out=centred[:b])
+        torch.sub(frame1[:, :3], mean, out=centred[b:])
+        fmap0, fmap1 = operations.features(self.feat_encoder, centred).chunk(2)
         correlation = (self._correlation or operations.correlation)(fmap0, fmap1)
         del fmap0, fmap1
-        contexts0, contexts1 = (operations.contexts(self.encoder, frame) for frame in centred)
+        contexts0, contexts1 = operations.contexts(self.encoder, centred)
         return Pair(frame0, frame1, contexts0, contexts1, correlation)
 
     @torch.no_grad()
@@ -93,7 +105,8 @@ class FastAMT(AMT):
 
         def merge(band: Band) -> tuple[Tensor]:
             near = motion.map(lambda field: field[..., band.rows, :])
-            return (without_rows(self._merge_rows(frame0, frame1, near, band.rows.start), band.above, band.below),)
+            merged = self.operations.merge(self.comb_block, frame0, frame1, near, band.rows.start)
+            return (without_rows(merged, band.above, band.below),)
 
         # Colours, warped and candidates, of all fields at once.
         (merged,) = self._in_bands(merge, frame0, width=12 * self.config.fields, halo=halo)
@@ -107,7 +120,8 @@ class FastAMT(AMT):
             # Of the band's halo, the merge needs the inner rows, and the decoder the outer ones.
             above, below = min(band.above, most), min(band.below, most)
             motion = self._last_level(coarse, Band(band.rows, band.above - above, band.below - below))
-            merged = self._merge_rows(frame0, frame1, motion, 2 * (band.rows.start + band.above - above))
+            top = 2 * (band.rows.start + band.above - above)
+            merged = self.operations.merge(self.comb_block, frame0, frame1, motion, top)
             return (without_rows(merged, 2 * above, 2 * below),)
 
         (merged,) = self._in_bands(last_level, coarse.feature, width=self._width(1), halo=DECODER_HALO + most)
@@ -126,7 +140,7 @@ class FastAMT(AMT):
 
         def decode(band: Band) -> tuple[Tensor, Tensor]:
             near, near_flow = feature[:, :, band.rows], flow[:, :, band.rows]
-            gathered = _decoder_input(operations, near, context0, context1, near_flow, band.rows.start)
+            gathered = operations.decoder_input(near, context0, context1, near_flow, band.rows.start)
             decoded = operations.decode(decoder, gathered, band.above, band.below)
             return decoded[:, 4:], decoded[:, :4].float()
 
@@ -159,32 +173,11 @@ class FastAMT(AMT):
         """The motion of a band of the coarse feature's rows, without its halos."""
         operations = self.operations
         feature, flow = coarse.feature[:, :, band.rows], coarse.flows[-1][:, :, band.rows]
-        gathered = _decoder_input(operations, feature, coarse.context0, coarse.context1, flow, band.rows.start)
+        gathered = operations.decoder_input(feature, coarse.context0, coarse.context1, flow, band.rows.start)
         decoded = operations.decode(self.decoder1, gathered, band.above, band.below)
         del gathered
         flow = without_rows(resize_flow(flow, 2), 2 * band.above, 2 * band.below)
-        return self._by_field(operations.channels_first(decoded.float()), flow, coarse.flows)
-
-    def _merge_rows(self, frame0: Tensor, frame1: Tensor, motion: Motion, top: int) -> Tensor:
-        """The frame's rows from `top` on, as far as the motion reaches, not clamped to 0..1."""
-        operations = self.operations
-        candidates = torch.stack(
-            [
-                torch.lerp(
-                    operations.warp(frame1, motion.flow1[:, field], top),
-                    operations.warp(frame0, motion.flow0[:, field], top),
-                    motion.mask[:, field],
-                )
-                for field in range(self.config.fields)
-            ],
-            dim=1,
-        )
-        colours = candidates[:, :, :3] + motion.residual
-        correction = operations.combine(
-            self.comb_block, colours.flatten(1, 2).to(self.dtype, memory_format=operations.memory_format)
-        )
-        merged = colours.mean(dim=1) + correction.float()
-        return torch.cat((merged, candidates[:, :, 3:].mean(dim=1)), dim=1)
+        return Motion(*operations.fields(decoded, flow), coarse.flows)
 
     def _width(self, level: int) -> int:
         """Channels inside the decoder of level 3, 2 or 1."""
@@ -196,13 +189,3 @@ class FastAMT(AMT):
         """Computes in bands of x's rows, with activations of `width` channels at x's resolution."""
         row_bytes = x.shape[0] * width * x.shape[3] * x.element_size()
         return in_bands(compute, x.shape[2], row_bytes=row_bytes, band_bytes=self.operations.band_bytes, halo=halo)
-
-
-def _decoder_input(
-    operations: Operations, feature: Tensor, context0: Tensor, context1: Tensor, flow: Tensor, top: int
-) -> Tensor:
-    """As in `network.model`; feature and flow are the rows of their level from `top` on."""
-    warped0 = operations.warp(context0, flow[:, :2], top)
-    warped1 = operations.warp(context1, flow[:, 2:], top)
-    parts = (feature, warped0, warped1, flow.to(feature.dtype))
-    return torch.cat([part.contiguous(memory_format=operations.memory_format) for part in parts], dim=1)
