@@ -32,8 +32,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from setup.client import Client, OutputFile, QueueError, ServerError
 from setup.install import HOME, PACK_FOLDER, ROOT, ComfyUI, SetupError, clean_env, find_or_made, find_or_make
-from setup.server import PRIVATE, Client, LocalServer, OutputFile, QueueError, ServerError, free_port, lay_base
+from setup.server import PRIVATE, LocalServer, free_port, lay_base
 
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "two_images_to_video"
@@ -243,7 +244,7 @@ def test(pytest_arguments: Sequence[str]) -> int:
     say(f"ComfyUI {comfyui.version} in {comfyui.folder}, {python}")
     wanted = test_requirements()
     if os.environ.get("VHS_PATH"):
-        wanted += ["imageio-ffmpeg", "opencv-python-headless"]  # what VideoHelperSuite asks for, without a display
+        wanted += ["imageio-ffmpeg"]  # what VideoHelperSuite asks for beyond them
     install = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", *wanted]
     # Two processes that each take every core wait for one another: they share the cores. A quarter less time in all.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // TEST_PROCESSES))

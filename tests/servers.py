@@ -47,8 +47,8 @@ def comfyui() -> ComfyUI:
 def start_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerStarter]:
     """Starts a server on the CPU with a base directory of its own, and stops it at the end of the run.
 
-    `start_server(packs={folder name: path}, arguments=[...], env={...}, prepare=callable)`; `packs` defaults to this
-    pack alone, `prepare` gets the base directory before the start, to put models or input files there.
+    `start_server(packs={folder name: path}, arguments=[...], env={...}, prepare=callable, base=folder)`; `packs`
+    defaults to this pack alone, `prepare` gets the base directory before the start, to put models or input files there.
     """
     servers: list[LocalServer] = []
 
@@ -57,8 +57,9 @@ def start_server(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> 
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         prepare: Callable[[Path], object] | None = None,
+        base: Path | None = None,
     ) -> LocalServer:
-        base = tmp_path_factory.mktemp("comfyui")
+        base = base or tmp_path_factory.mktemp("comfyui")
         packs = {PACK_FOLDER: ROOT} if packs is None else packs
         server = LocalServer.private(comfyui, base, packs, arguments=arguments, env=env, prepare=prepare)
         servers.append(server)

@@ -12,7 +12,8 @@ from typing import cast
 
 import comfyui as script
 import pytest
-from setup.server import Client, LocalServer
+from setup.client import Client
+from setup.server import LocalServer
 
 EDITOR_WORKFLOW = {"nodes": [{"id": 1, "type": "SaveVideo"}], "links": [], "version": 0.4}
 

@@ -278,9 +278,6 @@ class FakeMaker(Maker):
         elif arguments[-2:] == setup.TORCH_COMPANIONS:
             put_companions(self.site_packages())
 
-    def site_packages(self) -> Path:
-        return Path(self.ask("import sysconfig; print(sysconfig.get_paths()['purelib'])"))
-
     def make_venv(self) -> None:
         self.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.venv)])
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from setup.client import Client, ServerError
 from setup.install import ROOT, ComfyUI
-from setup.server import Client, LocalServer, ServerError
+from setup.server import LocalServer
 
 MAIN = """
 import http.server, subprocess, sys, time

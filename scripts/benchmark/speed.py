@@ -5,49 +5,38 @@
 
 Every network runs in a process of its own, AMT-S with its bundled weights, others with random ones; those of one size
 take turns, pair by pair, so that all see the same machine, and medians are compared. The first pair of each is not
-counted, unless it took so long that it stays the only one. RIFE and FILM need a ComfyUI: COMFYUI_PATH, or what
-scripts/comfyui.py has made.
+counted, unless it took so long that it stays the only one. RIFE and FILM need a ComfyUI (COMFYUI_PATH, or what
+scripts/comfyui.py has made), and this to be run with its Python.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
 import re
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-import _pack
 import torch
-from setup.install import ComfyUI, SetupError, find_or_made
+from _pack import ROOT
+from documents.marks import insert
+from setup.install import SetupError, find_or_made
+
+from benchmark.meter import own_process
+from benchmark.worker import Case, answer, prepare
 
 SIZES = {"256p": (256, 448), "480p": (480, 848), "720p": (720, 1280), "1080p": (1080, 1920), "4k": (2160, 3840)}
 ENGINE_SIZE = "256p"
 ENGINE_FRAMES = (17, 257)
-README, PAGE = _pack.ROOT / "README.md", _pack.ROOT / "docs" / "performance.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 SLOW = 10
 """Seconds. What takes longer is done once."""
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Case:
-    network: str
-    size: tuple[int, int]
-    precision: str
-    device: str
-    volume: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.network} with the volume" if self.volume else self.network
 
 
 @dataclass
@@ -67,62 +56,42 @@ class Result:
 class Worker:
     """A process that runs one network."""
 
-    def __init__(self, case: Case, comfyui: ComfyUI | None) -> None:
+    def __init__(self, case: Case, comfyui: Path | None) -> None:
         self.result = Result(case)
-        python, env = sys.executable, dict(os.environ)
-        if not case.network.startswith("AMT"):
-            if comfyui is None:
-                self.result.trouble = "not measured: no ComfyUI"
-                return
-            python, env["PYTHONPATH"] = str(comfyui.python), str(comfyui.folder)
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmark.worker", json.dumps(asdict(case))],
-            cwd=_pack.ROOT / "scripts",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
-        self._read()
+        self._process = own_process()
+        self._run(prepare, case, comfyui)
 
-    def ask(self, question: str) -> float | None:
+    def ask(self, question: str, *arguments: int) -> float | None:
+        """One of the questions of `worker.Running`; None after trouble."""
+        return self._run(answer, question, *arguments)
+
+    def _run(self, work: Callable[..., float | None], *arguments: Any) -> float | None:
         if self.result.trouble:
             return None
-        assert self._process.stdin is not None
-        self._process.stdin.write(question + "\n")
-        self._process.stdin.flush()
-        return self._read()
+        try:
+            return self._process.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            said = "the process was killed for its memory"
+        except Exception as error:  # whatever it is, the other networks go on
+            said = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
+        self.result.trouble = "does not fit into memory" if re.search("memory", said, re.I) else said[:80]
+        return None
 
     def time_pair(self) -> None:
         """Adds a pair's seconds, unless pairs are slow and there is one."""
         seconds = self.result.seconds
-        if not (seconds and seconds[0] > SLOW) and (taken := self.ask("pair")):
+        if not (seconds and seconds[0] > SLOW) and (taken := self.ask("seconds")):
             seconds.append(taken)
 
     def finish(self) -> None:
-        found = self.ask("peak")
-        if found:
+        if found := self.ask("peak"):
             self.result.peak = int(found)
-            self._process.communicate()
+        self._process.shutdown()
         if len(self.result.seconds) > 1:
             del self.result.seconds[0]
 
-    def _read(self) -> float | None:
-        assert self._process.stdout is not None
-        # What libraries print is passed over.
-        for line in self._process.stdout:
-            if line.strip() == "ready":
-                return None
-            if re.fullmatch(r"-?[\d.e-]+", line.strip()):
-                return float(line)
-        _, errors = self._process.communicate()
-        last = (errors.strip().splitlines() or ["killed"])[-1]
-        self.result.trouble = "does not fit into memory" if re.search("memory|killed", last, re.I) else last[:80]
-        return None
 
-
-def measure(cases: Sequence[Case], comfyui: ComfyUI | None, repeats: int) -> list[Result]:
+def measure(cases: Sequence[Case], comfyui: Path | None, repeats: int) -> list[Result]:
     """Runs the cases in turn, `repeats` times after one that is not counted."""
     workers = [Worker(case, comfyui) for case in cases]
     for _ in range(repeats + 1):
@@ -170,9 +139,9 @@ def ratio(other: float | None, own: float) -> str:
 
 def engine_rows(precision: str, device: str) -> Iterator[str]:
     worker = Worker(Case("AMT-S", SIZES[ENGINE_SIZE], precision, device), None)
-    worker.ask("pair")
+    worker.ask("seconds")
     for count in ENGINE_FRAMES:
-        share = worker.ask(f"engine {count}")
+        share = worker.ask("overhead", count)
         yield f"| {count} | {worker.result.trouble if share is None else f'{100 * share:.1f} %'} |"
     worker.finish()
 
@@ -197,7 +166,7 @@ def _processor() -> str:
     return f"{name[1] if name else platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def benchmark(device: str, arguments: argparse.Namespace, comfyui: ComfyUI | None) -> tuple[list[str], list[str]]:
+def benchmark(device: str, arguments: argparse.Namespace, comfyui: Path | None) -> tuple[list[str], list[str]]:
     """Prints a device's tables as they come; returns them, and AMT-S's rows of the first precision."""
     precisions = arguments.precisions or (["fp32", "fp16"] if device == "cuda" else ["fp32"])
     lines = [machine(device), "", *HEAD]
@@ -226,13 +195,6 @@ def benchmark(device: str, arguments: argparse.Namespace, comfyui: ComfyUI | Non
     return lines + engine, first
 
 
-def insert(path: Path, name: str, lines: Sequence[str]) -> None:
-    """Puts lines between the marks of this name, in the place of what was there."""
-    start, end = f"<!-- performance: {name} -->\n", f"<!-- /performance: {name} -->"
-    before, rest = path.read_text().split(start)
-    path.write_text(before + start + "\n".join(lines) + "\n" + end + rest.split(end)[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES)
@@ -245,20 +207,17 @@ def main() -> None:
     arguments.sizes = arguments.sizes or (list(SIZES)[1:] if arguments.write_docs else ["480p", "720p"])
     arguments.networks = arguments.networks or (["S", "L", "G"] if arguments.write_docs else ["S"])
     try:
-        comfyui = find_or_made()
+        found = find_or_made()
     except SetupError as error:
         print(error)
-        comfyui = None
+        found = None
 
     for device in arguments.devices or ("cpu", "cuda"):
         if device == "cuda" and not torch.cuda.is_available():
             print("CUDA: not measured, no device.")
             continue
-        lines, summary = benchmark(device, arguments, comfyui)
+        lines, summary = benchmark(device, arguments, found and found.folder)
         if arguments.write_docs:
-            insert(PAGE, device, lines)
-            insert(README, device, [*HEAD, *summary])
-
-
-if __name__ == "__main__":
-    main()
+            for path, text in ((PAGE, lines), (README, [*HEAD, *summary])):
+                if not insert(path, f"performance: {device}", "\n".join(text)):
+                    print(f"{path.name} has no marks for {device}.")

@@ -3,15 +3,14 @@
 python scripts/benchmark video memory    peak memory of AMT Video Interpolation for 10 seconds and for 10 minutes,
                                           with a stand-in for the network
 python scripts/benchmark video busy      the share of the time that is the network's, with the bundled weights
+
+Run it with ComfyUI's Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,10 +18,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import _pack
+import _pack  # noqa: F401  (makes the pack importable)
 import av
 import numpy as np
-from setup.install import clean_env, find_or_made
+from setup.install import find_or_made
+
+from benchmark.meter import Clock, own_process, peak_memory
 
 RATE = 16
 """Frames a second, as video models make them."""
@@ -52,46 +53,17 @@ def write_clip(path: Path, frames: int, height: int, width: int) -> None:
         container.mux(voice.encode(None))
 
 
-class StandIn:
-    """Shows the first of the two: costs nothing, so that what remains is the pipeline."""
+def run_node(comfyui: Path, clip: Path, base: Path, stand_in: bool) -> dict[str, Any]:
+    """Runs the node in this process, as ComfyUI does, and says what it took.
 
-    any_time = False
-
-    def __init__(self, network: Any) -> None:
-        self.padding = network.padding
-
-    def __call__(self, frame0: Any, frame1: Any, timestep: Any) -> Any:
-        return frame0.clone()
-
-
-class Clock:
-    """A network, and for how long it worked."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-        self.padding, self.any_time = network.padding, network.any_time
-        self.calls, self.seconds, self.begun, self.ended = 0, 0.0, 0.0, 0.0
-
-    def __call__(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
-        self.begun = self.begun or start
-        made = self._network(*arguments)
-        made.flatten()[0].item()  # waits for a GPU
-        self.ended = time.perf_counter()
-        self.calls += 1
-        self.seconds += self.ended - start
-        return made
-
-
-def run_node(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
-    """Runs the node in this process, as ComfyUI does, and says what it took."""
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
-    import comfy.options  # of the ComfyUI in whose folder this process runs
+    stand_in: the first of the two frames is what the network makes; what remains is the pipeline.
+    """
+    sys.path.insert(0, str(comfyui))
+    sys.argv = ["main.py", "--cpu", "--base-directory", str(base)]
+    import comfy.options
 
     comfy.options.enable_args_parsing()
     import comfy.cli_args
-
-    sys.argv = arguments
     import torch
     from amt_frame_interpolation.nodes import AMTExtension, interpolate_video
     from comfy_api.latest import InputImpl
@@ -108,7 +80,7 @@ def run_node(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
 
     def open_engine(*arguments: Any) -> Any:
         engine = original(*arguments)
-        engine.network = Clock(StandIn(engine.network) if stand_in else engine.network)
+        engine.network = Clock(engine.network, (lambda frame0, *_: frame0.clone()) if stand_in else None)
         clocks.append(engine.network)
         return engine
 
@@ -117,33 +89,22 @@ def run_node(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
     start = time.perf_counter()
     with torch.inference_mode():
         (video,) = node.execute(model, InputImpl.VideoFromFile(str(clip))).result
-    seconds = time.perf_counter() - start
     (clock,) = clocks
-    kilobyte = 1 if sys.platform == "darwin" else 1024
     return {
         "frames": video.get_frame_count(),
-        "seconds": seconds,
+        "seconds": time.perf_counter() - start,
         "calls": clock.calls,
         "network": clock.seconds,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte,
+        "peak": peak_memory(),
     }
 
 
 def in_new_process(clip: Path, base: Path, *, stand_in: bool) -> dict[str, Any]:
-    """What `run_node` says, in a process whose memory is nobody else's."""
     comfyui = find_or_made()
     if comfyui is None:
         sys.exit("No ComfyUI here: set COMFYUI_PATH to its folder.")
-    command = [str(comfyui.python), "-m", "benchmark.video", "run", str(clip), str(base)]
-    output = subprocess.run(
-        [*command, "--stand-in"] if stand_in else command,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_pack.ROOT / "scripts",
-        env=clean_env(PYTHONPATH=str(comfyui.folder)),
-    ).stdout
-    return json.loads(output.splitlines()[-1])
+    with own_process() as process:
+        return process.submit(run_node, comfyui.folder, clip, base, stand_in).result()
 
 
 def memory(folder: Path, size: tuple[int, int]) -> None:
@@ -170,27 +131,13 @@ def busy(folder: Path, size: tuple[int, int], frames: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("memory", "busy"):
-        command = commands.add_parser(name)
-        command.add_argument("--size", default="640x360", help="width x height (%(default)s)")
-        if name == "busy":
-            command.add_argument("--frames", type=int, default=1200)
-    command = commands.add_parser("run", help="one run, in this process; prints JSON")
-    command.add_argument("clip", type=Path)
-    command.add_argument("base", type=Path)
-    command.add_argument("--stand-in", action="store_true")
+    parser.add_argument("what", choices=("memory", "busy"))
+    parser.add_argument("--size", default="640x360", help="width x height (%(default)s)")
+    parser.add_argument("--frames", type=int, default=1200, help="of the clip, for busy (%(default)s)")
     options = parser.parse_args()
-    if options.command == "run":
-        print(json.dumps(run_node(options.clip, options.base, stand_in=options.stand_in)))
-        return
     width, height = map(int, options.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        if options.command == "memory":
+        if options.what == "memory":
             memory(Path(folder), (height, width))
         else:
             busy(Path(folder), (height, width), options.frames)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,19 +1,12 @@
-"""One network at one size: makes a pair's middle frame whenever it is told to, for `speed`.
-
-    python -m benchmark.worker '{"network": "AMT-S", "size": [720, 1280], "precision": "fp32", ...}'
-
-Says "ready" and answers lines: "pair" with the seconds that a pair took; "engine N" with what share of the network's
-time the engine adds to it, for a batch of N frames from two; "peak" with the bytes of memory held at most: the
-process's own on a CPU, its tensors' on a GPU. What cannot be run ends in an error.
-"""
+"""One network at one size, in a process of its own: makes a pair's middle frame whenever `speed` tells it to."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,8 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.meter import Clock, limit_memory, peak_memory
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Pair = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    network: str
+    size: tuple[int, int]
+    precision: str
+    device: str
+    volume: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.network} with the volume" if self.volume else self.network
 
 
 def randomise(network: nn.Module) -> None:
@@ -53,8 +61,7 @@ def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: boo
     return FastAMT(network.eval().to(device, dtype), correlation=CorrelationVolume if volume else None)
 
 
-def amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool) -> Pair:
-    network: Any = make_amt(name, device, dtype, volume=volume)
+def amt(network: Any, device: torch.device) -> Pair:
     timestep = torch.tensor([0.5], device=device)
     padding = network.padding
     return lambda frame0, frame1: network(padding.pad(frame0), padding.pad(frame1), timestep)
@@ -84,40 +91,6 @@ def core(name: str, device: torch.device, dtype: torch.dtype) -> Pair:
     return pair
 
 
-class Clocked:
-    """A network that counts the seconds it works."""
-
-    any_time = False
-
-    def __init__(self, network: Any) -> None:
-        self.padding = network.padding
-        self.seconds = 0.0
-        self._network = network
-
-    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
-        started = time.perf_counter()
-        made = self._network(frame0, frame1, timestep)
-        if made.is_cuda:
-            torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - started
-        return made
-
-
-def overhead(network: Any, frame0: Tensor, frame1: Tensor, count: int) -> float:
-    """What the engine's own work adds to the network's: 0.01 is a hundredth."""
-    from amt_frame_interpolation.amt.engine import Engine
-
-    clocked = Clocked(network)
-    engine = Engine(clocked, frame0.device)
-    sources = [frame[0].permute(1, 2, 0).cpu() for frame in (frame0, frame1)]
-    result = torch.empty(count, *sources[0].shape)
-    started = time.perf_counter()
-    frames = engine.run(sources, [Fraction(i, count - 1) for i in range(count)])
-    for index, frame in enumerate(frames):
-        result[index] = frame
-    return (time.perf_counter() - started) / clocked.seconds - 1
-
-
 def make_frames(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """A smooth random texture, and the same one moved."""
     height, width = size
@@ -127,50 +100,56 @@ def make_frames(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Te
     return frame0.contiguous().to(device), frame1.contiguous().to(device)
 
 
-def limit_memory() -> None:
-    """So that a network too large for this machine fails by itself, and ends no other process. On Linux."""
-    try:
-        import resource
+class Running:
+    """What the process of a case holds, and what `speed` asks it."""
 
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        Path("/proc/self/oom_score_adj").write_text("1000")  # the first to go, should others want memory meanwhile
-    except (ImportError, OSError):
-        return
-    limit = int(lines["MemAvailable"].split()[0]) * 1024 * 9 // 10
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else held * 1024
-
-
-def main() -> None:
-    case = json.loads(sys.argv[1])
-    device, dtype, size = torch.device(case["device"]), DTYPES[case["precision"]], tuple(case["size"])
-    limit_memory()
-    with torch.inference_mode():
-        if case["network"].startswith("AMT"):
-            pair = amt(case["network"], device, dtype, volume=case["volume"])
+    def __init__(self, case: Case, comfyui: Path | None) -> None:
+        limit_memory()
+        self.device, dtype = torch.device(case.device), DTYPES[case.precision]
+        self.network = None
+        if case.network.startswith("AMT"):
+            self.network = make_amt(case.network, self.device, dtype, volume=case.volume)
+            self.pair = amt(self.network, self.device)
         else:
-            pair = core(case["network"], device, dtype)
-        frame0, frame1 = make_frames(size, device)
-        print("ready", flush=True)
-        for line in sys.stdin:
-            question, *count = line.split()
-            if question == "peak":
-                print(peak(device), flush=True)
-            elif question == "engine":
-                print(overhead(make_amt(case["network"], device, dtype), frame0, frame1, int(count[0])), flush=True)
-            else:
-                started = time.perf_counter()
-                pair(frame0, frame1).cpu()
-                print(time.perf_counter() - started, flush=True)
+            if comfyui is None:
+                raise ImportError("not measured: no ComfyUI")
+            sys.path.insert(0, str(comfyui))
+            self.pair = core(case.network, self.device, dtype)
+        self.frames = make_frames(case.size, self.device)
+
+    def seconds(self) -> float:
+        """That a pair takes."""
+        started = time.perf_counter()
+        self.pair(*self.frames).cpu()
+        return time.perf_counter() - started
+
+    def overhead(self, count: int) -> float:
+        """What the engine's own work adds to the network's, for `count` frames made of two: 0.01 is a hundredth."""
+        from amt_frame_interpolation.amt.engine import Engine
+
+        clock = Clock(self.network)
+        sources = [frame[0].permute(1, 2, 0).cpu() for frame in self.frames]
+        result = torch.empty(count, *sources[0].shape)
+        started = time.perf_counter()
+        frames = Engine(clock, self.device).run(sources, [Fraction(i, count - 1) for i in range(count)])
+        for index, frame in enumerate(frames):
+            result[index] = frame
+        return (time.perf_counter() - started) / clock.seconds - 1
+
+    def peak(self) -> int:
+        """Bytes of memory held at most: the process's own on a CPU, its tensors' on a GPU."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else peak_memory()
 
 
-if __name__ == "__main__":
-    main()
+_running: Running
+
+
+@torch.inference_mode()
+def prepare(case: Case, comfyui: Path | None) -> None:
+    global _running
+    _running = Running(case, comfyui)
+
+
+@torch.inference_mode()
+def answer(question: str, *arguments: int) -> float:
+    return getattr(_running, question)(*arguments)

@@ -24,9 +24,10 @@ from typing import Any
 
 import av
 from PIL import Image, ImageDraw, ImageFont
+from setup.client import Client
 from setup.editor import Editor, open_editor
 from setup.install import PACK_FOLDER, ROOT
-from setup.server import Client, LocalServer
+from setup.server import LocalServer
 
 from documents.tiles import BACKGROUND, GAP, INK, tiles
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from amt_frame_interpolation.waiting import wait_until
+
 # abspath and not resolve(): a pack that is linked into custom_nodes must still see that it lies there
 ROOT = Path(os.path.abspath(__file__)).parent.parent.parent
 HOME = ROOT / ".comfyui"
@@ -54,24 +56,14 @@ class ComfyUI:
 
     @property
     def version(self) -> str:
-        text = (self.folder / "comfyui_version.py").read_text("utf-8") if self._has_version else ""
-        found = re.search(r'__version__\s*=\s*"([^"]+)"', text)
+        file = self.folder / "comfyui_version.py"
+        found = re.search(r'__version__\s*=\s*"([^"]+)"', file.read_text("utf-8") if file.is_file() else "")
         return found[1] if found else "(unknown version)"
-
-    @property
-    def _has_version(self) -> bool:
-        return (self.folder / "comfyui_version.py").is_file()
 
     def pack_folder(self, root: Path = ROOT) -> str | None:
         """The pack's folder name in this ComfyUI's custom_nodes, or None where the pack is not in there."""
-        custom_nodes = self.folder / "custom_nodes"
-        if not custom_nodes.is_dir():
-            return None
-        return next((entry.name for entry in custom_nodes.iterdir() if _same(entry, root)), None)
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and os.path.samefile(a, b)
+        entries = (self.folder / "custom_nodes").glob("*")
+        return next((entry.name for entry in entries if entry.resolve() == root.resolve()), None)
 
 
 # ---------------------------------------------------------------------------------------------- a ComfyUI that is there
@@ -100,11 +92,16 @@ def probe(python: Path) -> str | None:
         "print('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available()"
         " else 'xpu' if hasattr(torch, 'xpu') and torch.xpu.is_available() else 'cpu')"
     )
-    try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=clean_env(), check=False)
-    except OSError:
-        return None
+    done = output_of(python, code)
     return done.stdout.split()[-1] if done.returncode == 0 and done.stdout.split() else None
+
+
+def output_of(python: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in another interpreter; one that cannot be started is one that fails."""
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, text=True, env=clean_env(), check=False)
+    except OSError as error:
+        return subprocess.CompletedProcess([python], 1, "", str(error))
 
 
 def clean_env(**extra: str) -> dict[str, str]:
@@ -133,8 +130,7 @@ def find(root: Path = ROOT) -> ComfyUI | None:
         return None
     candidates = pythons_of(folder)
     for python in candidates:
-        device = probe(python)
-        if device:
+        if device := probe(python):
             return ComfyUI(folder, python, device)
     raise SetupError(
         f"No Python was found that runs the ComfyUI in {folder}: none of these can import torch:\n"
@@ -156,26 +152,28 @@ class Step:
     work: Callable[[], None]
 
 
+def left_to_do(steps: Sequence[Step], done: Path) -> Sequence[Step]:
+    """The first step that is not done and all that follow."""
+    for i, step in enumerate(steps):
+        marker = done / step.name
+        if not marker.is_file() or marker.read_text("utf-8") != step.key:
+            return steps[i:]
+    return ()
+
+
 def carry_out(steps: Sequence[Step], done: Path, say: Callable[[str], None]) -> bool:
-    """Runs the steps that are not done, and whatever comes after one that ran, in order. True if any ran."""
+    """Does what is left to do, in order. True if there was anything."""
     done.mkdir(parents=True, exist_ok=True)
-    first = next((i for i, step in enumerate(steps) if not _is_done(step, done)), len(steps))
-    for step in steps[first:]:
+    left = left_to_do(steps, done)
+    for step in left:
         (done / step.name).unlink(missing_ok=True)
-    for i, step in enumerate(steps[first:], first + 1):
+    for i, step in enumerate(left, len(steps) - len(left) + 1):
         say(f"  {i}/{len(steps)} {step.title} ...")
         start = time.monotonic()
         step.work()
-        marker = done / f"{step.name}.part"
-        marker.write_text(step.key, "utf-8")
-        marker.replace(done / step.name)
+        (done / step.name).write_text(step.key, "utf-8")
         say(f"      {time.monotonic() - start:.0f} s")
-    return first < len(steps)
-
-
-def _is_done(step: Step, done: Path) -> bool:
-    marker = done / step.name
-    return marker.is_file() and marker.read_text("utf-8") == step.key
+    return bool(left)
 
 
 @contextlib.contextmanager
@@ -183,12 +181,9 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[IO[str]]:
     """Holds the lock file; waits while another process holds it. A process that dies lets go of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        said = False
-        while not _take(file):
-            if not said:
-                say(f"Another set-up is at work in {path.parent}; waiting until it is done (Ctrl-C to give up) ...")
-                said = True
-            time.sleep(0.2)
+        if not _take(file):
+            say(f"Another set-up is at work in {path.parent}; waiting until it is done (Ctrl-C to give up) ...")
+            wait_until(lambda pause: _take(file) or time.sleep(pause), lambda: None, 0.2)
         yield file
 
 
@@ -233,7 +228,7 @@ class Maker:
         ]
 
     def is_complete(self) -> bool:
-        return all(_is_done(step, self.done) for step in self.steps()) and self._venv_runs()
+        return not left_to_do(self.steps(), self.done) and self._venv_runs()
 
     def make(self) -> ComfyUI:
         """Does what is still to do.
@@ -279,10 +274,7 @@ class Maker:
     # ---- the steps
 
     def _venv_runs(self) -> bool:
-        try:
-            return subprocess.run([self.python, "-c", ""], env=clean_env(), check=False).returncode == 0
-        except OSError:
-            return False
+        return output_of(self.python, "").returncode == 0
 
     def make_venv(self) -> None:
         self.run([sys.executable, "-m", "venv", "--clear", str(self.venv)])
@@ -315,28 +307,19 @@ class Maker:
         self.pip("install", "--no-deps", *TORCH_COMPANIONS)
         if self.import_error():
             self.say("      their compiled parts do not fit this build of torch; doing without those")
-            detach(Path(self.ask("import sysconfig; print(sysconfig.get_paths()['purelib'])")))
-            error = self.import_error()
-            if error:
+            detach(self.site_packages())
+            if error := self.import_error():
                 raise SetupError(f"torch, torchvision and torchaudio do not work together in {self.venv}:\n{error}")
 
     def import_error(self) -> str:
         """Why torch and its companions do not import, or nothing."""
-        done = subprocess.run(
-            [self.python, "-c", "import torch, torchvision, torchaudio"],
-            capture_output=True,
-            text=True,
-            env=clean_env(),
-            check=False,
-        )
+        done = output_of(self.python, "import torch, torchvision, torchaudio")
         return "" if done.returncode == 0 else done.stderr.strip()[-2000:]
 
-    # ---- running things
+    def site_packages(self) -> Path:
+        return Path(output_of(self.python, "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
 
-    def ask(self, code: str) -> str:
-        return subprocess.run(
-            [self.python, "-c", code], capture_output=True, text=True, env=clean_env(), check=True
-        ).stdout.strip()
+    # ---- running things
 
     def pip(self, *arguments: str) -> None:
         self.run([str(self.python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments])
@@ -377,38 +360,39 @@ def run(command: Sequence[str], log: Path, held: IO[str] | None = None) -> None:
         raise SetupError(f"{explain(output) or 'A step of the set-up failed.'}\nThe last lines of {log}:\n{tail}")
 
 
+_AGAIN = "Then run this again: it goes on where it stopped."
+_REMEDIES = {
+    r"No space left on device|Errno 28|not enough space on the disk|Disk quota exceeded": (
+        f"The disk is full. The set-up needs {NEEDED_GB} GB, or 10 GB with a CUDA build of torch. {_AGAIN}"
+    ),
+    r"ensurepip is not (available|installed)|No module named '?(ensurepip|venv)": (
+        f"This Python cannot make virtual environments. Debian, Ubuntu: sudo apt install python3-venv. {_AGAIN}"
+    ),
+    r"CERTIFICATE_VERIFY_FAILED|SSLError": (
+        "The package registry's certificate is not trusted here (a company proxy, or a wrong clock?). "
+        f"Set pip's `cert` or the system's date. {_AGAIN}"
+    ),
+    r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|getaddrinfo failed|ConnectTimeout"
+    r"|ReadTimeout|Read timed out|ProxyError|Connection refused|Connection reset|Network is unreachable": (
+        f"The package registry was not reached. Check the network, or pip's proxy and index settings. {_AGAIN}"
+    ),
+    r"No matching distribution found for torch": (
+        f"There is no build of {TORCH} for Python {sys.version_info.major}.{sys.version_info.minor} on this system. "
+        "Delete .comfyui and run this with another Python from 3.10 on."
+    ),
+    # what is asked for exists, so the registry is not the usual one or not there
+    r"\(from versions: none\)": (
+        "The package registry was not reached, or it is one that lacks this package. "
+        f"Check the network, or pip's index settings. {_AGAIN}"
+    ),
+    r"Permission denied|Errno 13": f"A file could not be written. Check who owns {HOME}. {_AGAIN}",
+}
+"""What a tool says when it fails (the first that is found counts): the reason and the remedy."""
+
+
 def explain(output: str) -> str:
     """The plain reason and the remedy for the failures that users meet, read from a tool's output; '' if unknown."""
-    again = "Then run this again: it goes on where it stopped."
-    if re.search(r"No space left on device|Errno 28|not enough space on the disk|Disk quota exceeded", output):
-        return f"The disk is full. The set-up needs {NEEDED_GB} GB, or 10 GB with a CUDA build of torch. {again}"
-    if re.search(r"ensurepip is not (available|installed)|No module named '?(ensurepip|venv)", output):
-        return f"This Python cannot make virtual environments. Debian, Ubuntu: sudo apt install python3-venv. {again}"
-    if re.search(r"CERTIFICATE_VERIFY_FAILED|SSLError", output):
-        return (
-            "The package registry's certificate is not trusted here (a company proxy, or a wrong clock?). "
-            f"Set pip's `cert` or the system's date. {again}"
-        )
-    if re.search(
-        r"NewConnectionError|NameResolutionError|Temporary failure in name resolution|getaddrinfo failed|ConnectTimeout"
-        r"|ReadTimeout|Read timed out|ProxyError|Connection refused|Connection reset|Network is unreachable",
-        output,
-    ):
-        return f"The package registry was not reached. Check the network, or pip's proxy and index settings. {again}"
-    if re.search(r"No matching distribution found for torch", output):
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return (
-            f"There is no build of {TORCH} for Python {version} on this system. Delete .comfyui and run this "
-            "with another Python from 3.10 on."
-        )
-    if "(from versions: none)" in output:  # what is asked for exists, so the registry is not the usual one or not there
-        return (
-            "The package registry was not reached, or it is one that lacks this package. "
-            f"Check the network, or pip's index settings. {again}"
-        )
-    if re.search(r"Permission denied|Errno 13", output):
-        return f"A file could not be written. Check who owns {HOME}. {again}"
-    return ""
+    return next((remedy for said, remedy in _REMEDIES.items() if re.search(said, output)), "")
 
 
 def wanted(requirements: str) -> str:
@@ -465,8 +449,7 @@ def find_or_make(say: Callable[[str], None] = print) -> ComfyUI:
 
 def find_or_made() -> ComfyUI | None:
     """Like `find_or_make` but makes nothing: None where no ComfyUI is there."""
-    found = find()
-    if found:
+    if found := find():
         return found
     maker = Maker(say=lambda _: None)
     return maker.make() if maker.is_complete() else None

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from editor_page import EditorPage
 from PIL import Image
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
-from setup.editor import Editor, NoBrowserError, browser, prepare_settings
+from setup.editor import NoBrowserError, browser, prepare_settings
 from setup.install import HOME, ROOT, ComfyUI
 from setup.server import LocalServer
 from tiny_video import video_bytes
@@ -104,19 +105,19 @@ def editor_server(
 @pytest.fixture(scope="session", params=[f"{frontend}-{nodes}" for frontend in FRONTENDS for nodes in NODES])
 def editor(
     request: pytest.FixtureRequest, chromium: Browser, editor_server: Callable[[str], LocalServer]
-) -> Iterator[Editor]:
+) -> Iterator[EditorPage]:
     """The editor with one frontend and one kind of nodes, in a page that the tests share."""
     frontend, nodes = request.param.split("-")
     server = editor_server(frontend)
     server.post("/settings", {"Comfy.VueNodes.Enabled": nodes == "vue"})
-    editor = Editor(chromium, server)
+    editor = EditorPage(chromium, server)
     editor.open()
     yield editor
     editor.page.close()
 
 
 @pytest.fixture(autouse=True)
-def no_complaints(editor: Editor) -> Iterator[None]:
+def no_complaints(editor: EditorPage) -> Iterator[None]:
     """Nothing that the page complains of comes from the pack."""
     before = len(editor.complaints)
     yield
@@ -128,7 +129,7 @@ def no_complaints(editor: Editor) -> Iterator[None]:
 
 
 @pytest.fixture
-def picture(editor: Editor, request: pytest.FixtureRequest) -> Callable[..., None]:
+def picture(editor: EditorPage, request: pytest.FixtureRequest) -> Callable[..., None]:
     """Takes a picture of the page, or of a part of it."""
     kind = request.node.callspec.params["editor"]
 
@@ -143,7 +144,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A failing test leaves a picture of what the editor looked like."""
     report = yield
     editor = getattr(item, "funcargs", {}).get("editor")
-    if report.when == "call" and report.failed and isinstance(editor, Editor):
+    if report.when == "call" and report.failed and isinstance(editor, EditorPage):
         name = re.sub(r"[^-\w]+", "_", item.name)
         path = SCREENSHOTS / "failed" / f"{name}.png"
         editor.page.screenshot(path=path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from editor_page import EditorPage
 from servers import PACK_FOLDER
-from setup.editor import Editor
 from setup.install import ROOT
 from setup.server import LocalServer
 
@@ -21,13 +21,13 @@ RATES = itertools.count(12)
 """Frames a second: other ones for each run, which ComfyUI's cache does not hold."""
 
 
-def ours(editor: Editor) -> dict[str, dict[str, Any]]:
+def ours(editor: EditorPage) -> dict[str, dict[str, Any]]:
     """The pack's nodes: {type: what the server says of it}."""
     known = editor.server.get("/object_info")
     return {name: info for name, info in known.items() if info["python_module"] == f"custom_nodes.{PACK_FOLDER}"}
 
 
-def test_every_node_is_found_and_added(editor: Editor) -> None:
+def test_every_node_is_found_and_added(editor: EditorPage) -> None:
     nodes = {node: info["display_name"] for node, info in ours(editor).items() if not info["deprecated"]}
     assert nodes
     for node_type, title in nodes.items():
@@ -36,7 +36,7 @@ def test_every_node_is_found_and_added(editor: Editor) -> None:
         assert editor.types() == [node_type]
 
 
-def test_the_words_that_people_type_find_it(editor: Editor, picture: Callable[..., None]) -> None:
+def test_the_words_that_people_type_find_it(editor: EditorPage, picture: Callable[..., None]) -> None:
     editor.search("vfi")
     field = editor.page.locator("[role=dialog] input:focus")
     hits = editor.page.get_by_text("AMT Frame Interpolation", exact=True).locator("visible=true")
@@ -49,7 +49,7 @@ def test_the_words_that_people_type_find_it(editor: Editor, picture: Callable[..
     editor.page.keyboard.press("Escape")
 
 
-def test_a_link_let_go_over_the_canvas_leads_to_it(editor: Editor) -> None:
+def test_a_link_let_go_over_the_canvas_leads_to_it(editor: EditorPage) -> None:
     source = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 0}}
     shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
     editor.load_prompt({"1": source, "2": shown}, "link")
@@ -62,7 +62,7 @@ def test_a_link_let_go_over_the_canvas_leads_to_it(editor: Editor) -> None:
     assert added["inputs"]["images"] == ["1", 0]
 
 
-def test_help(editor: Editor, picture: Callable[..., None]) -> None:
+def test_help(editor: EditorPage, picture: Callable[..., None]) -> None:
     editor.open_template(PACK_FOLDER, "two_images_to_video")
     page = editor.open_help("AMTImagesToVideo")
     expect(page.get_by_role("heading", name="AMT Images to Video")).to_be_visible()
@@ -72,7 +72,7 @@ def test_help(editor: Editor, picture: Callable[..., None]) -> None:
     picture("help")
 
 
-def test_progress_and_result(editor: Editor, picture: Callable[..., None]) -> None:
+def test_progress_and_result(editor: EditorPage, picture: Callable[..., None]) -> None:
     editor.open_template(PACK_FOLDER, "two_images_to_video")
     editor.page.evaluate(
         """() => {
@@ -109,7 +109,7 @@ def test_progress_and_result(editor: Editor, picture: Callable[..., None]) -> No
     picture("graph", editor.place_of_nodes())
 
 
-def test_an_error_says_what_to_do(editor: Editor, picture: Callable[..., None]) -> None:
+def test_an_error_says_what_to_do(editor: EditorPage, picture: Callable[..., None]) -> None:
     prompt = json.loads(json.dumps(PROMPT))
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
     prompt["5"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
@@ -159,7 +159,7 @@ def old_workflow() -> dict[str, Any]:
     }
 
 
-def test_amt_vfi_is_replaced(editor: Editor, picture: Callable[..., None]) -> None:
+def test_amt_vfi_is_replaced(editor: EditorPage, picture: Callable[..., None]) -> None:
     editor.load(old_workflow(), "old")
     expect(editor.page.get_by_text("AMT VFI can be replaced")).to_be_visible()
     editor.page.get_by_role("button", name="View details").first.click()
@@ -173,7 +173,7 @@ def test_amt_vfi_is_replaced(editor: Editor, picture: Callable[..., None]) -> No
     assert prompt["203"]["inputs"] == {"images": ["202", 0]}
 
 
-def test_blueprint(editor: Editor, picture: Callable[..., None]) -> None:
+def test_blueprint(editor: EditorPage, picture: Callable[..., None]) -> None:
     """The node library's blueprint: one node, images in, a saved video out."""
     editor.search("keyframes to video")
     editor.choose("AMT Keyframes to Video")
@@ -210,7 +210,7 @@ def test_blueprint(editor: Editor, picture: Callable[..., None]) -> None:
     picture("blueprint")
 
 
-def test_saved_and_loaded_again(editor: Editor, picture: Callable[..., None]) -> None:
+def test_saved_and_loaded_again(editor: EditorPage, picture: Callable[..., None]) -> None:
     """Every widget of the pack comes back from a saved workflow with another value than its default."""
     # What earlier tests made is still known by the ids of its nodes, and would be shown.
     compiled = {"torch_compile": True}
@@ -258,7 +258,7 @@ def test_saved_and_loaded_again(editor: Editor, picture: Callable[..., None]) ->
     picture("all_nodes")
 
 
-def test_language(editor: Editor, picture: Callable[..., None]) -> None:
+def test_language(editor: EditorPage, picture: Callable[..., None]) -> None:
     texts = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))["AMTInterpolate"]
     prompt = {"1": {"class_type": "AMTInterpolate", "inputs": {"recursive_interpolation_passes": 3}}}
     try:
@@ -283,7 +283,7 @@ def test_language(editor: Editor, picture: Callable[..., None]) -> None:
         editor.open()
 
 
-def test_the_pack_adds_nothing_to_the_page(editor: Editor) -> None:
+def test_the_pack_adds_nothing_to_the_page(editor: EditorPage) -> None:
     """No script, and no request: the editor asks for the pack's files when somebody opens them.
 
     All nodes, translations and names of templates come in answers that are there without the pack, too.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from editor_page import EditorPage
 from servers import PACK_FOLDER
-from setup.editor import Editor
 from setup.install import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
@@ -21,7 +21,7 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
 
 
-def queued(editor: Editor) -> dict[str, Any]:
+def queued(editor: EditorPage) -> dict[str, Any]:
     prompt = editor.prompt()
     for node in prompt.values():  # newer frontends name the node's pack there
         node["_meta"] = {"title": node["_meta"]["title"]}
@@ -29,13 +29,13 @@ def queued(editor: Editor) -> dict[str, Any]:
     return prompt
 
 
-def test_a_link_opens_a_template(editor: Editor) -> None:
+def test_a_link_opens_a_template(editor: EditorPage) -> None:
     name = "two_images_to_video"
     editor.open(f"/?template={name}&source={PACK_FOLDER}", nodes=["AMTImagesToVideo"])
     assert queued(editor) == read(name)
 
 
-def test_the_dialog_lists_them(editor: Editor, picture: Callable[..., None]) -> None:
+def test_the_dialog_lists_them(editor: EditorPage, picture: Callable[..., None]) -> None:
     editor.clear()
     dialog = editor.list_templates(PACK_FOLDER)
     for name in NAMES:
@@ -47,7 +47,7 @@ def test_the_dialog_lists_them(editor: Editor, picture: Callable[..., None]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_template(editor: Editor, name: str, picture: Callable[..., None]) -> None:
+def test_template(editor: EditorPage, name: str, picture: Callable[..., None]) -> None:
     """Out of the dialog comes what workflows/api has, and when run, it shows its result."""
     prompt = read(name)
     types = {node["class_type"] for node in prompt.values()}

@@ -13,7 +13,8 @@ from golden import golden_state_dict
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from setup.server import LocalServer, NodeFailedError, RefusedError
+from setup.client import NodeFailedError, RefusedError
+from setup.server import LocalServer
 
 
 @pytest.fixture(scope="module")

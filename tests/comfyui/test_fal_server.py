@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from fal_stand_in import TOKEN, Request, StandIn, default_script
 from PIL import Image
-from setup.server import LocalServer, NodeFailedError, RunInterruptedError
+from setup.client import NodeFailedError, RunInterruptedError
+from setup.server import LocalServer
 from tiny_video import video_bytes
 
 KEY = "0a1b2c3d-key-id:5e6f7a8b9c-key-secret"

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from loopback import serve
 from PIL import Image
-from setup.server import LocalServer, NodeFailedError, RefusedError, RunInterruptedError
+from setup.client import NodeFailedError, RefusedError, RunInterruptedError
+from setup.server import LocalServer
 
 
 def picture(red: int, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:

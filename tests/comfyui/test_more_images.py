@@ -6,7 +6,8 @@ from pathlib import Path
 
 import av
 import pytest
-from setup.server import LocalServer, NodeFailedError
+from setup.client import NodeFailedError
+from setup.server import LocalServer
 
 
 def keyframes(*sizes: int) -> dict[str, dict]:

@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
-from setup.server import Client, LocalServer, NodeFailedError, RefusedError, ServerError, free_port
+from setup.client import Client, NodeFailedError, RefusedError, ServerError
+from setup.server import LocalServer, free_port
 
 PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 8, "batch_size": 2, "color": 255}}
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from setup.client import Client, ServerError
 from setup.install import ROOT, ComfyUI
-from setup.server import Client, LocalServer, ServerError, free_port
+from setup.server import LocalServer, free_port
 
 TWO_PICTURES = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "amt_demo_a.png"}},

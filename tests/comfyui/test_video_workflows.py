@@ -16,8 +16,9 @@ import torch
 from amt_frame_interpolation.video.audio import Track, sound_of
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
+from setup.client import OutputFile
 from setup.install import ROOT
-from setup.server import LocalServer, OutputFile
+from setup.server import LocalServer
 
 CLIP = ROOT / "media" / "amt_demo_clip.mp4"
 """24 frames, 12 a second, with 2 seconds of sound."""

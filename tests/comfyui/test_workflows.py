@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from setup.client import NodeFailedError, RefusedError
 from setup.install import ROOT
-from setup.server import LocalServer, NodeFailedError, RefusedError
+from setup.server import LocalServer
 
 API = ROOT / "workflows" / "api"
 EXPECTED = {
