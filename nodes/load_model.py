@@ -15,9 +15,11 @@ from ..models.catalogue import Record, by_name
 from ..models.discovery import find_checkpoint, list_checkpoints
 from ..models.download import download
 from ..models.loading import load_checkpoint
+from ..printable import printable
 from .inputs import InterpModel
 from .interp_model import AMTModel
 from .model_folders import model_folders
+from .progress import show
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -66,8 +68,9 @@ class AMTModelLoader(io.ComfyNode):
         path = _download(found) if isinstance(found, Record) else found
         network = FastAMT(load_checkpoint(path).network.to(dtype))
         compilation = _compile(network, device) if torch_compile else None
+        model = AMTModel(network, printable(model_name), compilation)
         patcher = comfy.model_patcher.CoreModelPatcher(
-            AMTModel(network, model_name, compilation), load_device=device, offload_device=mm.unet_offload_device()
+            model, load_device=device, offload_device=mm.unet_offload_device()
         )
         return io.NodeOutput(patcher)
 
@@ -85,10 +88,17 @@ class AMTModelLoader(io.ComfyNode):
 def _download(record: Record) -> Path:
     """Into the first of ComfyUI's folders for AMT models, with progress on the node."""
     bar = comfy.utils.ProgressBar(1)
+    shown = ""
 
     def progress(done: int, total: int | None) -> None:
+        nonlocal shown
         mm.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total or max(done, 1))
+        size = f" of {total / 1e6:.1f}" if total else ""
+        text = f"Downloading {record.name}: {done / 1e6:.1f}{size} MB"
+        if text != shown:
+            show(text)
+            bar.update_absolute(done, total or max(done, 1))
+            shown = text
 
     return download(record, model_folders()[0], progress=progress)
 

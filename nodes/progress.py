@@ -47,7 +47,7 @@ class Progress:
             if self._done > 1:  # the first frame tells nothing of the speed yet
                 seconds = now - self._start
                 left = seconds / self._done * (self._total - self._done)
-                _show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
+                show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
         self._bar.update_absolute(self._done, self._total, preview)
 
     def summary(
@@ -75,11 +75,12 @@ class Progress:
 def show_text(text: str) -> ui.PreviewText:
     """Shows a text on the node that runs, so that it stays there. Returns it as the node's `ui` output, which is also
     in the API's history."""
-    _show(text, stays=True)
+    show(text, stays=True)
     return ui.PreviewText(text)
 
 
-def _show(text: str, stays: bool = False) -> None:
+def show(text: str, stays: bool = False) -> None:
+    """Shows a text on the node that runs, until the next one, or until it ends."""
     context = get_executing_context()
     if context is None:  # not run by a server
         return

@@ -77,7 +77,7 @@ class Hub:
                     self.close_connection = True
                     return
                 if hub.body in ("stall", "slow"):
-                    hub.release.wait(60)
+                    hub.release.wait(300)
                 if hub.body != "stall":
                     self.wfile.write(content[half:])
 
