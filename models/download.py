@@ -117,9 +117,9 @@ def _workplace(folder: Path) -> Iterator[Path]:
     while True:
         work = Path(tempfile.mkdtemp(prefix=_WORKPLACE, dir=folder))
         lock = FileLock(work / "lock")
-        # A network drive may have no locks: leftovers stay there. Or another process sweeps the folder before it is
-        # locked: then there is no such file when this one has the lock.
-        with suppress(FileNotFoundError):
+        # Another process may sweep the folder before it is locked: then this one takes another. A network drive may
+        # have no locks: leftovers stay there.
+        with suppress(FileNotFoundError, FileExistsError):
             with suppress(NotImplementedError):
                 lock.acquire()
             if (work / "lock").exists() or not lock.is_locked:

@@ -10,9 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.models.catalogue import BUNDLED, Record, by_name
-from amt_frame_interpolation.models.download import download
+from amt_frame_interpolation.models.download import _workplace, download
 from amt_frame_interpolation.models.errors import (
     DiskFullError,
     DownloadError,
@@ -388,3 +390,35 @@ def test_what_a_killed_process_leaves_is_swept_and_a_running_download_is_not(
     assert running.wait(60) == 0
     assert left(folder) == [other.name, RECORD.name]
     assert (folder / RECORD.name).read_bytes() == CONTENT
+
+
+def test_a_folder_that_is_swept_before_its_lock_is_held_is_given_up_for_another(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder, made = tempfile.mkdtemp, []
+
+    def make_and_let_another_process_sweep(**options: Any) -> str:
+        made.append(make_folder(**options))
+        if len(made) < 3:
+            with _workplace(folder):
+                pass
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_let_another_process_sweep)
+    assert download(RECORD, folder).read_bytes() == CONTENT
+    assert len(made) > 2
+    assert left(folder) == [RECORD.name]
+
+
+def test_no_download_sweeps_the_folder_of_another(folder: Path) -> None:
+    folder.mkdir(parents=True)
+
+    def download_often(number: int) -> None:
+        for _ in range(50):
+            with _workplace(folder) as work:
+                (work / "file").write_text(str(number))
+                assert (work / "file").read_text() == str(number)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(download_often, range(4)))
+    assert left(folder) == []
