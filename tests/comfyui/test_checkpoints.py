@@ -13,7 +13,8 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.network import AMT, S
 from golden import golden_state_dict
-from setup.server import LocalServer, NodeFailedError
+from setup.client import NodeFailedError
+from setup.server import LocalServer
 
 
 @pytest.fixture(scope="module")
