@@ -76,7 +76,8 @@ def motion(flow0: float, flow1: float, mask: float, residual: float, fields: int
     def plane(value: float, channels: int) -> torch.Tensor:
         return torch.full((1, fields, channels, 4, 6), float(value))
 
-    return Motion(plane(flow0, 2), plane(flow1, 2), plane(mask, 1), plane(residual, 3))
+    coarse = torch.zeros(1, 4, 2, 2)  # the pictures are of the finest level alone
+    return Motion(plane(flow0, 2), plane(flow1, 2), plane(mask, 1), plane(residual, 3), (coarse, coarse, coarse))
 
 
 def test_pictures_of_a_motion() -> None:
