@@ -67,7 +67,10 @@ def details(results: dict[str, Any]) -> str:
         "PSNR of changes, dB",
     )
     parts.append(_table(head, rows))
-    parts.append("Motion is how far 90 % of the pixels stay under between the given frames, in quarters of the list.")
+    parts.append(
+        "Rows of motion: 90 % of the pixels move by less than this between the given frames. Each row has a quarter "
+        "of the list."
+    )
     return "\n\n".join(parts)
 
 
