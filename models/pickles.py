@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
+from .errors import NotACheckpointError
+
 MAX_OPERATIONS = 1_000_000
 """The pickle of an AMT checkpoint has some ten thousand. This many take seconds, and at most some 150 MB of memory."""
 
@@ -64,11 +66,16 @@ class InertUnpickler(pickle._Unpickler):
         """All persistent ids."""
 
     def load(self) -> Any:
-        """Leaves the stream right after the pickle. Raises whatever a damaged pickle provokes: ValueError mostly."""
+        """Leaves the stream right after the pickle.
+
+        Raises:
+            NotACheckpointError: it has more operations than `MAX_OPERATIONS`.
+            Exception: whatever a damaged pickle provokes, a ValueError mostly.
+        """
         start = self.stream.tell()
         for count, _ in enumerate(pickletools.genops(self.stream)):  # knows all operations and their lengths
             if count >= MAX_OPERATIONS:
-                raise ValueError(f"its pickle has more than {MAX_OPERATIONS} operations")
+                raise NotACheckpointError(f"its pickle has more than {MAX_OPERATIONS} operations")
         end = self.stream.tell()
         self.stream.seek(start)
         root = super().load()
