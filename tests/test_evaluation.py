@@ -487,7 +487,8 @@ class TestReport:
         assert shown.shape == (32, 3 * 32 + 2 * 4, 3)
         assert [int(shown[16, 16 + 36 * i, 0]) for i in range(3)] == [0, 128, 255]
         report.save(picture, tmp_path / "pictures" / "strip.jpg")
-        assert Image.open(tmp_path / "pictures" / "strip.jpg").size == picture.size
+        with Image.open(tmp_path / "pictures" / "strip.jpg") as saved:
+            assert saved.size == picture.size
 
     def test_pictures_stay_small(self, tmp_path):
         noise = np.random.default_rng(0).random((512, 512, 3)).astype(np.float32)
@@ -513,4 +514,5 @@ class TestReport:
         names = evaluate.write_pictures(rows, {"clip": clip}, {"blend": Pairwise(Blend())})
         assert names == ["hard-1.jpg"]
         # Both inputs, one method and the truth.
-        assert Image.open(tmp_path / names[0]).size == (4 * 192 + 3 * 4, 192 + 22)
+        with Image.open(tmp_path / names[0]) as saved:
+            assert saved.size == (4 * 192 + 3 * 4, 192 + 22)
