@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
+
+SAYINGS = re.compile(
+    r"can't allocate memory|not enough memory|out of (?:host |device )?memory|alloc(?:ation)? failed|failed to allocate"
+    r"|UR_RESULT_ERROR_OUT_OF|PI_ERROR_OUT_OF|ERROR_OUT_OF_(?:HOST|DEVICE)_MEMORY|ALLOC_FAILED|_OUT_OF_RESOURCES",
+    re.IGNORECASE,
+)
+"""The host's allocator on Linux and on Windows, Apple's MPS, HIP, cuBLAS, cuDNN and Intel's XPU."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether it says that memory ran out, the device's or the host's."""
     # PyTorch has no class of its own for host memory, nor for what CUDA reports late.
     late = getattr(error, "error_code", None) == 2  # cudaErrorMemoryAllocation
-    return isinstance(error, torch.OutOfMemoryError) or late or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or late or SAYINGS.search(str(error)) is not None

@@ -129,7 +129,10 @@ class FastAMT(AMT):
 
     def _check_timestep(self, timestep: Tensor) -> Tensor:
         if timestep.device.type == "cpu":
-            return super()._check_timestep(timestep)
+            timestep = super()._check_timestep(timestep)
+            # From pinned memory it comes to the device without a wait.
+            on_cuda = next(self.parameters()).device.type == "cuda"
+            return timestep.pin_memory() if on_cuda else timestep
         # The host would wait for the answer of another device. So a wrong time gives pixels that are no numbers.
         return timestep.where((timestep > 0) & (timestep < 1), float("nan"))
 

@@ -201,7 +201,7 @@ class AMT(nn.Module):
         """Levels 4, 3 and 2 (section 5)."""
         contexts0, contexts1 = pair.contexts0, pair.contexts1
         b = len(pair.frame0)
-        timestep = self._check_timestep(timestep).to(pair.frame0.device, torch.float32)
+        timestep = self._check_timestep(timestep).to(pair.frame0.device, torch.float32, non_blocking=True)
         timestep = timestep.reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
 
         def look_up(flow: Tensor) -> Tensor:
