@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .interpolator import AnyTimeInterpolator, Interpolator
 from .out_of_memory import is_out_of_memory
-from .timeline import dyadic
+from .timeline import dyadic_times
 from .timeline.sources import Gap, Source, as_sources
 
 HALF = Fraction(1, 2)
@@ -125,7 +125,7 @@ class Engine:
         """The request with times that the network can be asked for: any, or those that halvings lead to."""
         times = request.times
         if not self.network.any_time:
-            times = tuple(dyadic(time) for time in times)
+            times = tuple(dyadic_times(times))
         inner = tuple(time for time in times if 0 < time < 1)
         yield from [request.frame0] * times.count(Fraction(0))
         if inner:

@@ -20,6 +20,7 @@ from ..remote.credentials import read_key
 from ..remote.errors import RemoteError
 from ..remote.request import File
 from .checks import check_images
+from .inputs import passes_input
 from .progress import show_text
 
 log = logging.getLogger(__name__)
@@ -33,14 +34,7 @@ def _settings(passes: int) -> list[io.Input]:
         io.Int.Input(
             "output_fps", default=24, min=1, max=request.MAX_FPS, tooltip="Frame rate of the video, frames a second."
         ),
-        io.Int.Input(
-            "recursive_interpolation_passes",
-            default=passes,
-            min=1,
-            max=request.MAX_PASSES,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="Each pass puts a frame between every two: n frames become (n - 1) x 2^passes + 1.",
-        ),
+        passes_input(passes, least=1, most=request.MAX_PASSES),
         io.Int.Input(
             "ask_again",
             default=0,

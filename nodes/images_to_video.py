@@ -11,15 +11,20 @@ from torch import Tensor
 
 from ..amt.timeline import multiples
 from ..amt.timeline.cuts import THRESHOLD
+from ..amt.timeline.spacing import even_positions
 from ..video.encode import VideoWriter
 from ..video.threads import FRAMES_BEHIND, WriteBehind
 from .checks import join_images
 from .inputs import (
+    LONGEST,
     SEARCH_ALIASES,
+    check_gaps,
     check_passes,
     check_rate,
+    check_seconds,
     cut_inputs,
     end_input,
+    gaps_input,
     model_input,
     more_images_input,
     output_rate_input,
@@ -44,10 +49,20 @@ class AMTImagesToVideo(io.ComfyNode):
                 model_input(),
                 io.Image.Input("images", tooltip="The keyframes, in order. Alpha is left out: the video has none."),
                 output_rate_input(24, "Frames a second of the video."),
-                passes_input(),
+                passes_input(default=4),
                 end_input("stop"),
                 *cut_inputs(detect=False),
                 more_images_input(),
+                io.Float.Input(
+                    "seconds",
+                    default=0,
+                    min=0,
+                    max=LONGEST,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How long the video is, its frames spread evenly. 0: as long as the factor makes it.",
+                ),
+                gaps_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -69,13 +84,20 @@ class AMTImagesToVideo(io.ComfyNode):
         cut_threshold: float = THRESHOLD,
         repeated_frames: str = "hold",
         more_images: io.Autogrow.Type | None = None,
+        seconds: float = 0,
+        gaps: str = "",
     ) -> io.NodeOutput:
         images = join_images(images, more_images, alpha=False)
         passes = check_passes(recursive_interpolation_passes)
         rate = check_rate("output_fps", output_fps)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
-        positions = multiples(Fraction(1, 2**passes), len(images), analysis.end)
+        if gaps.strip():
+            positions = check_gaps(gaps, len(images), analysis.end, rate)
+        elif seconds:
+            positions = even_positions(len(images), max(1, round(check_seconds(seconds) * rate)), analysis.end)
+        else:
+            positions = multiples(Fraction(1, 2**passes), len(images), analysis.end)
         path = new_video()
         progress = Progress(len(positions))
         interrupted = mm.throw_exception_if_processing_interrupted

@@ -12,7 +12,9 @@ from comfy_api.latest import io
 
 from ..amt.timeline import MOST_PASSES, End, exact_rate
 from ..amt.timeline.analysis import SourceAnalysis
+from ..amt.timeline.curve import SpeedCurve, speed_curve
 from ..amt.timeline.cuts import THRESHOLD, CutDetector
+from ..amt.timeline.spacing import gap_count, gap_lengths, gap_positions
 
 InterpModel = io.Custom("INTERP_MODEL")
 """ComfyUI core's type for frame-interpolation models."""
@@ -27,15 +29,16 @@ def model_input() -> io.Input:
     return InterpModel.Input("interp_model", tooltip="A model from Load AMT Model or Load Frame Interpolation Model.")
 
 
-def passes_input(default: int = 4) -> io.Int.Input:
+def passes_input(default: int, least: int = 0, most: int = MOST_PASSES) -> io.Int.Input:
+    """The editor shows the factor in place of the number of passes (web/editor.js)."""
     return io.Int.Input(
         "recursive_interpolation_passes",
+        display_name="frames",
         default=default,
-        min=0,
-        max=MOST_PASSES,
-        display_mode=io.NumberDisplay.slider,
-        tooltip="Each pass puts a frame into the middle of every gap: "
-        "1 makes twice as many frames, 2 makes 4 times as many, 4 makes 16 times as many.",
+        min=least,
+        max=most,
+        tooltip="How many times as many frames: 2x makes 2n - 1 of n frames, 4x makes 4n - 3, 16x makes 16n - 15. "
+        "As a number, in the API: how often every gap is halved, so that 1 is 2x, 2 is 4x and 4 is 16x.",
     )
 
 
@@ -58,15 +61,62 @@ def output_rate_input(default: float, tooltip: str) -> io.Float.Input:
 def conversion_rate_inputs() -> list[io.Input]:
     """The rate of the given images, and the rate that the result should have; 0 means none."""
     tooltips = {
-        "source_fps": "The frame rate of the images. The node needs it for target_fps.",
-        "target_fps": "Above 0: frames at exactly this rate; the passes are not used. " + _NTSC_RATES,
+        "source_fps": "The frame rate of the images, such as 16 for Wan. The output fps and target_fps need it; 0 is "
+        "for unknown.",
+        "target_fps": "Above 0: frames at exactly this rate, whatever the factor says. " + _NTSC_RATES,
     }
     return [
         io.Float.Input(
-            name, default=0, min=0, max=1000, step=0.01, optional=True, advanced=True, tooltip=tooltips[name]
+            name,
+            default=0,
+            min=0,
+            max=1000,
+            step=0.01,
+            optional=True,
+            advanced=name == "target_fps",
+            tooltip=tooltips[name],
         )
         for name in tooltips
     ]
+
+
+def gaps_input() -> io.String.Input:
+    return io.String.Input(
+        "gaps",
+        default="",
+        placeholder="1 s, 0.5 s, 12 frames",
+        optional=True,
+        advanced=True,
+        tooltip="A length of its own for each gap between two pictures, in order: 1 s, 0.5 s, 12 frames. One length "
+        "alone is for every gap. Goes before all else that says how many frames there are.",
+    )
+
+
+def check_gaps(gaps: str, pictures: int, end: End, rate: Fraction | None) -> list[Fraction]:
+    """The positions of the frames. rate: of the result, which seconds need. Raises ValueError."""
+    try:
+        return gap_positions(gap_lengths(gaps, gap_count(pictures, end), rate), end)
+    except ValueError as error:
+        raise ValueError(f"gaps: {error}") from None
+
+
+LONGEST = 36000
+"""Seconds."""
+
+
+def check_seconds(seconds: float) -> Fraction:
+    """Raises ValueError."""
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"seconds: expected a length above 0 and up to {LONGEST} seconds, got {seconds}")
+    return Fraction(seconds).limit_denominator(10**6)
+
+
+def check_curve(text: str) -> SpeedCurve:
+    """Raises ValueError."""
+    try:
+        return speed_curve(text)
+    except ValueError as error:
+        raise ValueError(f"speed_curve: {error}") from None
 
 
 _NTSC_RATES = "23.976, 29.97 and 59.94 are taken as 24000/1001 and so on."

@@ -16,11 +16,13 @@ from ..amt.timeline.cuts import THRESHOLD
 from .checks import check_result_fits, join_images
 from .inputs import (
     SEARCH_ALIASES,
+    check_gaps,
     check_passes,
     check_rate,
     conversion_rate_inputs,
     cut_inputs,
     end_input,
+    gaps_input,
     model_input,
     more_images_input,
     passes_input,
@@ -29,6 +31,9 @@ from .inputs import (
 from .interp_model import open_engine
 from .meta_batch import BatchInClip, MetaBatch
 from .progress import ONE_FRAME, Progress, show_text
+
+FPS = 2
+"""The place of the output fps."""
 
 
 class AMTInterpolate(io.ComfyNode):
@@ -43,7 +48,7 @@ class AMTInterpolate(io.ComfyNode):
             inputs=[
                 model_input(),
                 io.Image.Input("images", tooltip="At least two frames, in order. RGBA keeps its alpha."),
-                passes_input(),
+                passes_input(default=1),
                 end_input("stop"),
                 *cut_inputs(detect=False),
                 *conversion_rate_inputs(),
@@ -54,6 +59,7 @@ class AMTInterpolate(io.ComfyNode):
                     "Without it, the frames between two batches are missing.",
                 ),
                 more_images_input(),
+                gaps_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -61,7 +67,12 @@ class AMTInterpolate(io.ComfyNode):
                 ),
                 io.Int.Output(
                     "multiplier",
-                    tooltip="2^passes: the given frame rate times this keeps the duration. 1 with target_fps.",
+                    tooltip="The given frame rate times this keeps the duration. 1 with target_fps.",
+                ),
+                io.Float.Output(
+                    "fps",
+                    tooltip="The frame rate that keeps the duration, for Create Video and Video Combine. Needs "
+                    "source_fps.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -75,7 +86,7 @@ class AMTInterpolate(io.ComfyNode):
         cls,
         interp_model: Any,
         images: Tensor,
-        recursive_interpolation_passes: int = 4,
+        recursive_interpolation_passes: int = 1,
         end: str = "stop",
         detect_cuts: bool = False,
         cut_threshold: float = THRESHOLD,
@@ -84,25 +95,33 @@ class AMTInterpolate(io.ComfyNode):
         target_fps: float = 0,
         meta_batch: Any = None,
         more_images: io.Autogrow.Type | None = None,
+        gaps: str = "",
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
             raise ValueError("more_images: expected none beside meta_batch, as they would follow each of its batches")
         passes = check_passes(recursive_interpolation_passes)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
-        step, multiplier = Fraction(1, 2**passes), 2**passes
-        if target_fps:
-            if not source_fps:
-                raise ValueError(
-                    "source_fps: expected the frame rate of the images, which target_fps needs, got 0. Type it in, or "
-                    "connect it; or set target_fps to 0."
-                )
-            step, multiplier = check_rate("source_fps", source_fps) / check_rate("target_fps", target_fps), 1
+        given = check_rate("source_fps", source_fps) if source_fps else None
+        wanted = check_rate("target_fps", target_fps) if target_fps else None
+        multiplier = 1 if wanted or gaps.strip() else 2**passes
+        rate = wanted or (given and given * multiplier)
+        if (wanted and not given and not gaps.strip()) or (not rate and _is_linked(cls.hidden, FPS)):
+            raise ValueError(
+                f"source_fps: expected the frame rate of the images, which {'target_fps' if wanted else 'fps'} "
+                "needs, got 0. Type it in, or connect the fps of what gives the images."
+            )
         batch = BatchInClip(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, analysis.end)
-        positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
+        if gaps.strip():
+            if meta_batch is not None:
+                raise ValueError("gaps: expected none beside meta_batch, which gives a clip in parts")
+            positions = check_gaps(gaps, len(images), analysis.end, rate)
+        else:
+            step = given / wanted if given and wanted else Fraction(1, multiplier)
+            positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
         if meta_batch is None and positions == list(range(len(images))):
             text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
-            return io.NodeOutput(images, multiplier, ui=show_text(text))
+            return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
@@ -113,7 +132,14 @@ class AMTInterpolate(io.ComfyNode):
             result[index] = frame
             progress.frame(frame)
         batch.remember(images)
-        return io.NodeOutput(result, multiplier, ui=progress.summary(interp_model))
+        return io.NodeOutput(result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate))
+
+
+def _is_linked(hidden: Any, output: int) -> bool:
+    """Whether the workflow uses that output of the node that runs."""
+    nodes = (hidden.prompt or {}).values()
+    link = [str(hidden.unique_id), output]
+    return any(value == link for node in nodes for value in node.get("inputs", {}).values())
 
 
 NODES = [AMTInterpolate]

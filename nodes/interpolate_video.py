@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as mm
 from comfy_api.latest import InputImpl, io
 
 from ..amt.timeline import Plan
+from ..amt.timeline.curve import EXAMPLE, SpeedCurve, constant_speed
 from ..amt.timeline.cuts import THRESHOLD
 from ..video.audio import Sound
 from ..video.container import UnreadableVideoError
 from ..video.pipeline import interpolate_video
 from .inputs import (
+    LONGEST,
     SEARCH_ALIASES,
+    check_curve,
     check_passes,
     check_rate,
+    check_seconds,
     cut_inputs,
     end_input,
     model_input,
@@ -28,7 +34,8 @@ from .progress import Progress
 from .temporary import new_video
 from .video_source import open_video
 
-TIMES = ("smooth", "target rate", "slow motion")
+TIMES = ("smooth", "target rate", "slow motion", "speed curve", "length")
+AT_OUTPUT_RATE = ("target rate", "speed curve", "length")
 SOUNDS = ("stretch", "drop")
 
 
@@ -52,20 +59,37 @@ class AMTInterpolateVideo(io.ComfyNode):
                     "time",
                     options=list(TIMES),
                     default="smooth",
-                    tooltip="smooth: the same duration, the frame rate times 2^passes. target rate: the same duration, "
-                    "frames at exactly output_fps; the passes are not used. slow motion: the same frame rate, "
-                    "2^passes times as long.",
+                    tooltip="smooth: more frames in the same time. target rate: frames at exactly output_fps in the "
+                    "same time. slow motion: the frames that the factor makes, at the rate of the video, so that it "
+                    "lasts longer. speed curve: as fast as speed_curve says. length: as long as seconds says.",
                 ),
-                output_rate_input(60, "For target rate alone."),
+                output_rate_input(60, "For target rate, speed curve and length."),
                 io.Combo.Input(
                     "slow_motion_sound",
                     options=list(SOUNDS),
                     default="stretch",
-                    tooltip="In slow motion: stretch makes the sound last as long as the picture, with its pitch kept; "
-                    "drop leaves it out. In the other modes the sound is copied as it is.",
+                    tooltip="Where the speed changes: stretch makes the sound last as long as the picture, with its "
+                    "pitch kept; drop leaves it out. In the same time, the sound is copied as it is.",
                 ),
                 end_input("hold"),
                 *cut_inputs(detect=True),
+                io.String.Input(
+                    "speed_curve",
+                    default=EXAMPLE,
+                    optional=True,
+                    tooltip="For speed curve: which speed begins at which second of the video. It holds until the next "
+                    f"one: {EXAMPLE}. With ease 0.5 s behind a speed, the change takes the half second before; with "
+                    "ease alone, all the time since the last one.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=10,
+                    min=0.1,
+                    max=LONGEST,
+                    step=0.1,
+                    optional=True,
+                    tooltip="For length: how many seconds the result lasts.",
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -88,6 +112,8 @@ class AMTInterpolateVideo(io.ComfyNode):
         detect_cuts: bool = True,
         cut_threshold: float = THRESHOLD,
         repeated_frames: str = "hold",
+        speed_curve: str = EXAMPLE,
+        seconds: float = 10,
     ) -> io.NodeOutput:
         passes = check_passes(recursive_interpolation_passes)
         if time not in TIMES:
@@ -95,13 +121,18 @@ class AMTInterpolateVideo(io.ComfyNode):
         if slow_motion_sound not in SOUNDS:
             raise ValueError(f"slow_motion_sound: expected one of {', '.join(SOUNDS)}, got {slow_motion_sound}")
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
-        rate = check_rate("output_fps", output_fps) if time == "target rate" else None
+        rate = check_rate("output_fps", output_fps) if time in AT_OUTPUT_RATE else None
         plan = Plan(0 if rate else passes, analysis.end, rate, slow=time == "slow motion")
+        if time == "speed curve":
+            plan = replace(plan, curve=check_curve(speed_curve))
+        check_seconds(seconds)
         try:
             source = open_video(video)
             engine = open_engine(interp_model, source.size)
-            silent = plan.slow and slow_motion_sound == "drop"
-            sound = Sound(origin=source.timing.start) if silent else source.sound(plan.stretch)
+            if time == "length":
+                plan = replace(plan, curve=_speed_for(source.timing.end - source.timing.start, seconds))
+            silent = plan.heard is not None and slow_motion_sound == "drop"
+            sound = Sound(origin=source.timing.start) if silent else source.sound(plan.heard)
             path = new_video()
             progress = Progress(plan.count(source.timing.frames, source.timing.rate))
             length = interpolate_video(
@@ -111,7 +142,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                 analysis=analysis,
                 interpolate=engine.interpolate,
                 sound=sound.tracks,
-                delay=(source.timing.start - sound.origin) * plan.stretch,
+                delay=(source.timing.start - sound.origin) / (plan.heard.keys[0].speed if plan.heard else 1),
                 poll=mm.throw_exception_if_processing_interrupted,
                 shown=progress.frame,
             )
@@ -120,6 +151,14 @@ class AMTInterpolateVideo(io.ComfyNode):
         notes = [*source.notes(), *sound.notes]
         summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length, notes)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
+
+
+def _speed_for(length: Fraction, seconds: float) -> SpeedCurve:
+    """The constant speed at which a source of this length lasts so many seconds. Raises ValueError."""
+    try:
+        return constant_speed(length / Fraction(seconds).limit_denominator(10**6))
+    except ValueError as error:
+        raise ValueError(f"seconds: {error}; the video lasts {float(length):.2f} s") from None
 
 
 NODES = [AMTInterpolateVideo]

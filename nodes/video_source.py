@@ -10,6 +10,7 @@ from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
 from ..amt.timeline import Span, exact_rate
+from ..amt.timeline.curve import SpeedCurve
 from ..video.audio import Sound, sound_of, track_of_samples
 from ..video.colour import BT709
 from ..video.container import Window
@@ -22,9 +23,9 @@ from .checks import check_images
 class VideoFile(VideoReader):
     """A file, or a trimmed part of it."""
 
-    def sound(self, stretch: int) -> Sound:
-        """Heard `stretch` times as long."""
-        return sound_of(self, stretch)
+    def sound(self, curve: SpeedCurve | None) -> Sound:
+        """Heard at the speeds of the curve; None is as it is."""
+        return sound_of(self, curve)
 
 
 class VideoInMemory:
@@ -50,12 +51,12 @@ class VideoInMemory:
     def notes(self) -> list[str]:
         return []
 
-    def sound(self, stretch: int) -> Sound:
+    def sound(self, curve: SpeedCurve | None) -> Sound:
         if not self._audio:
             return Sound()
         rate = int(self._audio["sample_rate"])
         samples = self._audio["waveform"][0, :, : round(self.timing.end * rate)].float().cpu().numpy()
-        return Sound([track_of_samples(samples, rate, stretch)])
+        return Sound([track_of_samples(samples, rate, curve)])
 
 
 def open_video(video: Any) -> VideoFile | VideoInMemory:

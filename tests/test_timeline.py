@@ -8,6 +8,7 @@ from amt_frame_interpolation.amt.timeline import (
     Plan,
     Span,
     dyadic,
+    dyadic_times,
     exact_rate,
     frame_count,
     halved,
@@ -44,6 +45,14 @@ def test_dyadic_times_are_near_enough_and_as_coarse_as_can_be(time: Fraction) ->
         return
     coarser = [Fraction(k, parts // 2) for k in range(parts // 2 + 1)] if parts > 1 else []
     assert all(abs(c - time) > TOLERANCE for c in coarser)
+
+
+@given(st.integers(1, 300), st.fractions(0, 1, max_denominator=50).filter(lambda share: share < 1))
+def test_times_that_are_close_together_stay_apart(parts: int, share: Fraction) -> None:
+    times = [time for time in ((k + share) / parts for k in range(parts)) if time > 0]
+    found = dyadic_times(times)
+    assert all(before < after for before, after in pairwise(found))
+    assert all(abs(a - b) <= TOLERANCE for a, b in zip(found, times, strict=True))
 
 
 @given(st.integers(1, 10).flatmap(lambda n: st.integers(1, 2**n - 1).map(lambda k: Fraction(k, 2**n))))

@@ -15,10 +15,12 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from ..amt.timeline.curve import SpeedCurve
 from .container import Source, clock_may_jump, demuxed, open_file
 from .decode import VideoReader
 from .layouts import channels_of_samples, channels_of_stream
-from .samples import decoded, resampled, stretched
+from .samples import decoded, resampled
+from .tempo import at_speed
 from .tracks import (
     CopiedTrack,
     EncodedTrack,
@@ -50,8 +52,8 @@ class Sound:
     """Sentences for the user on what differs from the source."""
 
 
-def sound_of(video: VideoReader, stretch: int) -> Sound:
-    """The sound of a video, to be heard `stretch` times as long with its pitch kept.
+def sound_of(video: VideoReader, curve: SpeedCurve | None) -> Sound:
+    """The sound of a video at the speed that its picture is shown at, with its pitch kept; None is as fast as it is.
 
     Of a video that is not trimmed, the sound goes on to its own end.
     """
@@ -65,13 +67,14 @@ def sound_of(video: VideoReader, stretch: int) -> Sound:
             starts = [stream.start_time * time_base_of(stream) for stream in streams if stream.start_time is not None]
             first = min(starts, default=origin)
             origin = first if origin - first > HEAD_START else origin
+        curve = curve and curve.later(video.timing.start - origin)
         part = Part(origin, trimmed, video.timing.end if video.window.duration else None)
         tracks: list[Track] = []
         for stream in streams:
-            if stretch == 1 and _mp4_takes(video.source, stream.index):
+            if curve is None and _mp4_takes(video.source, stream.index):
                 tracks.append(CopiedTrack(video.source, stream.index, part, Label.of(stream)))
             elif _is_decodable(video.source, stream.index):
-                tracks.append(_encoded(video.source, stream, part, stretch))
+                tracks.append(_encoded(video.source, stream, part, curve))
             else:
                 lost += 1
     notes = []
@@ -81,20 +84,20 @@ def sound_of(video: VideoReader, stretch: int) -> Sound:
     return Sound(tracks, origin, notes)
 
 
-def track_of_samples(samples: np.ndarray, rate: int, stretch: int) -> EncodedTrack:
+def track_of_samples(samples: np.ndarray, rate: int, curve: SpeedCurve | None) -> EncodedTrack:
     """A track of samples, float32 [channels, samples], from time 0. Of unnamed channels, the first two are taken."""
     channels = channels_of_samples(len(samples))
     picked = samples[: channels.count].T
     new_rate = rate if rate in AAC_RATES else 48000
     pieces: Iterable[np.ndarray] = np.array_split(picked, max(1, len(picked) // rate))
     pieces = resampled(pieces, rate, new_rate, channels.layout)
-    return EncodedTrack(stretched(pieces, stretch, new_rate, channels.layout), new_rate, channels.layout)
+    return EncodedTrack(at_speed(pieces, curve, new_rate, channels.layout), new_rate, channels.layout)
 
 
-def _encoded(source: Source, stream: av.AudioStream, part: Part, stretch: int) -> EncodedTrack:
+def _encoded(source: Source, stream: av.AudioStream, part: Part, curve: SpeedCurve | None) -> EncodedTrack:
     context = stream.codec_context
     channels = channels_of_stream(context)
-    lossless = stretch == 1 and _is_linear(context) and channels.layout == context.layout.name
+    lossless = curve is None and _is_linear(context) and channels.layout == context.layout.name
     rate = context.sample_rate if lossless or context.sample_rate in AAC_RATES else 48000
     if stream.duration is not None and not clock_may_jump(cast(InputContainer, stream.container)):
         # Samples beyond that were added by an encoder to fill its last packet.
@@ -102,7 +105,7 @@ def _encoded(source: Source, stream: av.AudioStream, part: Part, stretch: int) -
         part = replace(part, end=end if part.end is None else min(end, part.end))
     samples = decoded(part_packets(source, stream.index, part), part.origin, part.end, rate, channels)
     return EncodedTrack(
-        stretched(samples, stretch, rate, channels.layout),
+        at_speed(samples, curve, rate, channels.layout),
         rate,
         channels.layout,
         Label.of(stream),

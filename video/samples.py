@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
-from typing import cast
 
 import av
 import av.filter
 import numpy as np
-from av.error import BlockingIOError as NothingYet
-from av.error import EOFError as NothingMore
 from av.error import FFmpegError
 
 from .layouts import Channels
@@ -98,34 +94,3 @@ def resampled(pieces: Iterable[np.ndarray], rate: int, new_rate: int, layout: st
     resampler = av.AudioResampler(format=PACKED, layout=layout, rate=new_rate)
     for frame in chain((audio_frame(piece, rate, layout) for piece in pieces), [None]):
         yield from map(samples_of, resampler.resample(frame))
-
-
-def stretched(pieces: Iterable[np.ndarray], stretch: int, rate: int, layout: str) -> Iterator[np.ndarray]:
-    """Makes the sound `stretch` times as long, a power of 2, and keeps its pitch."""
-    if stretch == 1:
-        yield from pieces
-        return
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(sample_rate=rate, format=PACKED, layout=layout, time_base=Fraction(1, rate))
-    last = source
-    for name, value in [("atempo", "0.5")] * (stretch.bit_length() - 1) + [("aformat", f"sample_fmts={PACKED}")]:
-        step = graph.add(name, value)
-        last.link_to(step)
-        last = step
-    sink = graph.add("abuffersink")
-    last.link_to(sink)
-    graph.configure()
-    taken = given = 0
-    for piece in chain(pieces, [None]):
-        frame = None
-        if piece is not None:
-            frame = audio_frame(piece, rate, layout)
-            frame.pts = taken
-            taken += len(piece)
-        source.push(frame)
-        with suppress(NothingYet, NothingMore):
-            while True:
-                made = samples_of(cast(av.AudioFrame, sink.pull()))[: max(0, taken * stretch - given)]
-                given += len(made)
-                yield made
-    yield from silence(taken * stretch - given, rate, layout)  # the filter leaves out a little at the end

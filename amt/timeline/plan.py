@@ -6,11 +6,13 @@ A position is a time counted in source frames: 3 is source frame 3 itself, 3 + 1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, pairwise
 from typing import Literal, NamedTuple
+
+from .curve import SpeedCurve, constant_speed
 
 MOST_PASSES = 8
 
@@ -70,13 +72,18 @@ def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> It
             yield Instant(index + Fraction(k, parts), (span.start - first) * stretch + k * step, step)
 
 
-def resampled(spans: Iterable[Span], rate: Fraction, end: End) -> Iterator[Instant]:
-    """Frames 1 / `rate` apart, in the spans' unit, whatever the rate of the source."""
+def resampled(
+    spans: Iterable[Span], rate: Fraction, end: End, source_time: Callable[[Fraction], Fraction] = lambda time: time
+) -> Iterator[Instant]:
+    """Frames 1 / `rate` apart, in the spans' unit, whatever the rate of the source.
+
+    source_time: which time of the source is shown at a time of the output; both begin at 0 and grow.
+    """
     first, shown = None, 0
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
-        while (time := shown / rate) + first < span.end:
-            share = (time + first - span.start) / (span.end - span.start)
+        while (shown_time := source_time(time := shown / rate) + first) < span.end:
+            share = (shown_time - span.start) / (span.end - span.start)
             if is_last and end == "stop" and share > 0:
                 return
             yield Instant(index + share, time, 1 / rate)
@@ -94,16 +101,23 @@ class Plan:
     """Frames a second, at exact times; None for those that the passes give."""
     slow: bool = False
     """Whether the frames that the passes give are shown at the source's rate, and all of it lasts longer."""
+    curve: SpeedCurve | None = None
+    """How fast the source is shown when; needs a rate."""
 
     @property
     def stretch(self) -> int:
         """How many times as long all of it lasts."""
         return 2**self.passes if self.slow and self.rate is None else 1
 
+    @property
+    def heard(self) -> SpeedCurve | None:
+        """How fast its sound is heard; None is as fast as it is."""
+        return self.curve or (constant_speed(Fraction(1, self.stretch)) if self.stretch > 1 else None)
+
     def instants(self, spans: Iterable[Span]) -> Iterator[Instant]:
         """The frames of the output. Spans in seconds, where there is a rate."""
         if self.rate is not None:
-            return resampled(spans, self.rate, self.end)
+            return resampled(spans, self.rate, self.end, *([self.curve.source_time] if self.curve else []))
         return halved(spans, self.passes, self.end, self.stretch)
 
     def output_rate(self, rate: Fraction) -> Fraction:
@@ -114,6 +128,9 @@ class Plan:
         """How many frames the output has, for a source of so many frames at this constant rate."""
         if self.rate is None:
             return frame_count(frames, self.passes, self.end)
+        if self.curve:
+            spans = (Span(k / rate, (k + 1) / rate) for k in range(frames))
+            return sum(1 for _ in self.instants(spans))
         if self.end == "stop":
             return int((frames - 1) * self.rate / rate) + 1
         return math.ceil(frames * self.rate / rate)
@@ -148,6 +165,13 @@ def dyadic(time: Fraction, tolerance: Fraction = TOLERANCE) -> Fraction:
     while abs((nearest := Fraction(round(time * parts), parts)) - time) > tolerance:
         parts *= 2
     return nearest
+
+
+def dyadic_times(times: Sequence[Fraction]) -> list[Fraction]:
+    """`dyadic` for the times between two frames, ascending; those that are close together stay apart."""
+    least = min((after - before for before, after in pairwise(times)), default=Fraction(1))
+    # Less than half of the way, or two neighbours would meet in the middle.
+    return [dyadic(time, min(TOLERANCE, least * 2 / 5)) for time in times]
 
 
 NTSC = Fraction(1000, 1001)

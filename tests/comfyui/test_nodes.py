@@ -99,7 +99,7 @@ def numbered(count: int) -> Tensor:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_source_frames_survive_bit_for_bit(nodes: SimpleNamespace, amt_s: Any, channels: int) -> None:
     images = random_images(3, 50, 70, channels)
-    result, multiplier = nodes.interpolate(amt_s, images, 2).result
+    result, multiplier, _ = nodes.interpolate(amt_s, images, 2).result
     assert multiplier == 4
     assert result.shape == (9, 50, 70, channels)
     assert result.dtype == images.dtype
@@ -109,14 +109,14 @@ def test_source_frames_survive_bit_for_bit(nodes: SimpleNamespace, amt_s: Any, c
 
 
 def test_frames_come_in_order(nodes: SimpleNamespace, blend: Any) -> None:
-    result, _ = nodes.interpolate(blend, numbered(5), 3).result
+    result, _, _ = nodes.interpolate(blend, numbered(5), 3).result
     torch.testing.assert_close(result[:, 0, 0, 0], torch.arange(33) / 8 / 5)
 
 
 @pytest.mark.parametrize(("count", "passes"), [(1, 4), (3, 0), (1, 0)])
 def test_nothing_to_do_gives_the_input(nodes: SimpleNamespace, blend: Any, count: int, passes: int) -> None:
     images = random_images(count, 20, 20)
-    result, multiplier = nodes.interpolate(blend, images, passes).result
+    result, multiplier, _ = nodes.interpolate(blend, images, passes).result
     assert result is images
     assert multiplier == 2**passes
 
@@ -234,7 +234,7 @@ def test_core_models_give_in_our_node_what_they_give_in_core(nodes: SimpleNamesp
 def test_core_models_keep_alpha(nodes: SimpleNamespace, core_model: Any) -> None:
     images = random_images(2, 100, 130, 4)
     images[..., 3] = 1
-    result, _ = nodes.interpolate(core_model, images, 1).result
+    result, _, _ = nodes.interpolate(core_model, images, 1).result
     assert result.shape == (3, 100, 130, 4)
     assert torch.equal(result[::2], images)
     torch.testing.assert_close(result[1, ..., :3], nodes.interpolate(core_model, images[..., :3], 1).result[0][1])
@@ -325,7 +325,7 @@ def model_file(comfy: ModuleType) -> Iterator[Path]:
 def test_a_file_in_the_models_folder_loads(nodes: SimpleNamespace, model_file: Path) -> None:
     (model,) = nodes.load(model_file.name).result
     assert model.model_dtype() == torch.float32
-    result, _ = nodes.interpolate(model, random_images(2, 20, 30), 1).result
+    result, _, _ = nodes.interpolate(model, random_images(2, 20, 30), 1).result
     assert result.shape == (3, 20, 30, 3)
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from amt_frame_interpolation.amt.network import S
 from amt_frame_interpolation.amt.timeline import Plan, exact_rate
+from amt_frame_interpolation.amt.timeline.curve import speed_curve
 from amt_frame_interpolation.video.container import UnreadableVideoError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,8 +51,10 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
 
     cpu = torch.device("cpu")
 
-    def as_comfyui_runs_it(node: Any, requeue: int = 0) -> Callable[..., Any]:
-        hidden = {"hidden_inputs": {"UNIQUE_ID": "7", "PROMPT": {"3": {"inputs": {"requeue": requeue}}}}}
+    def as_comfyui_runs_it(node: Any, requeue: int = 0, uses: str | None = None) -> Callable[..., Any]:
+        """requeue: the run of a meta batch. uses: an input of another node that is linked to the third output."""
+        prompt = {"3": {"inputs": {"requeue": requeue}}} | ({"4": {"inputs": {uses: ["7", 2]}}} if uses else {})
+        hidden = {"hidden_inputs": {"UNIQUE_ID": "7", "PROMPT": prompt}}
         return torch.inference_mode()(node.PREPARE_CLASS_CLONE(hidden).execute)
 
     yield SimpleNamespace(
@@ -62,7 +65,9 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
             load_device=cpu,
             offload_device=cpu,
         ),
-        interpolate=lambda *a, requeue=0, **k: as_comfyui_runs_it(interpolate.AMTInterpolate, requeue)(*a, **k).result,
+        interpolate=lambda *a, requeue=0, uses=None, **k: (
+            as_comfyui_runs_it(interpolate.AMTInterpolate, requeue, uses)(*a, **k).result
+        ),
         to_video=as_comfyui_runs_it(images_to_video.AMTImagesToVideo),
         video=as_comfyui_runs_it(interpolate_video.AMTInterpolateVideo),
         schemas={
@@ -101,7 +106,7 @@ def made(output: Any) -> Path:
     ],
 )
 def test_ends(nodes: SimpleNamespace, end: str, expected: list[float]) -> None:
-    result, multiplier = nodes.interpolate(nodes.model, images(0, 1, 2), 1, end=end)
+    result, multiplier, _ = nodes.interpolate(nodes.model, images(0, 1, 2), 1, end=end)
     assert (numbers(result), multiplier) == (expected, 2)
     output = nodes.to_video(nodes.model, images(0, 1, 2), 24, 1, end=end)
     assert [number for _, number in numbered.read(made(output))] == expected
@@ -109,18 +114,40 @@ def test_ends(nodes: SimpleNamespace, end: str, expected: list[float]) -> None:
 
 @pytest.mark.parametrize("end", ["hold", "loop"])
 def test_one_image_is_held(nodes: SimpleNamespace, end: str) -> None:
-    result, _ = nodes.interpolate(nodes.model, images(5), 2, end=end)
+    result, _, _ = nodes.interpolate(nodes.model, images(5), 2, end=end)
     assert numbers(result) == [5, 5, 5, 5]
 
 
 def test_a_rate_that_is_asked_for(nodes: SimpleNamespace) -> None:
-    result, multiplier = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=24)
+    result, multiplier, _ = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=24)
     assert multiplier == 1
     assert [float(number) for number in numbers(result)] == pytest.approx([k * 2 / 3 for k in range(13)], abs=1 / 32)
-    result, _ = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=8)
+    result, _, _ = nodes.interpolate(nodes.model, images(*range(9)), source_fps=16, target_fps=8)
     assert numbers(result) == [0, 2, 4, 6, 8]
     with pytest.raises(ValueError, match="source_fps: expected the frame rate of the images"):
         nodes.interpolate(nodes.model, images(0, 1), target_fps=24)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fps"),
+    [
+        ({"recursive_interpolation_passes": 1, "source_fps": 16}, 32),
+        ({"recursive_interpolation_passes": 2, "source_fps": 23.976}, 4 * 24000 / 1001),
+        ({"recursive_interpolation_passes": 0, "source_fps": 24}, 24),
+        ({"recursive_interpolation_passes": 3, "source_fps": 16, "target_fps": 59.94}, 60000 / 1001),
+        ({"recursive_interpolation_passes": 1}, 0),  # nobody asked for it
+    ],
+)
+def test_the_frame_rate_that_keeps_the_duration(nodes: SimpleNamespace, inputs: dict[str, float], fps: float) -> None:
+    _, _, given = nodes.interpolate(nodes.model, images(0, 1, 2), **inputs)
+    assert given == pytest.approx(fps, rel=1e-12)
+
+
+def test_a_frame_rate_that_is_used_and_not_known_is_asked_for(nodes: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="source_fps: expected the frame rate of the images, which fps needs"):
+        nodes.interpolate(nodes.model, images(0, 1), uses="fps")
+    _, _, fps = nodes.interpolate(nodes.model, images(0, 1), source_fps=12, uses="fps")
+    assert fps == 24
 
 
 def test_keyframes_far_apart_are_no_cut_unless_that_is_asked_for(nodes: SimpleNamespace) -> None:
@@ -131,24 +158,47 @@ def test_keyframes_far_apart_are_no_cut_unless_that_is_asked_for(nodes: SimpleNa
         return whole
 
     shots = torch.stack([picture(seed, number) for number, seed in enumerate([1, 1, 1, 2, 2, 2])])
-    result, _ = nodes.interpolate(nodes.model, shots, 1)
+    result, _, _ = nodes.interpolate(nodes.model, shots, 1)
     assert numbers(result) == [k / 2 for k in range(11)]
-    result, _ = nodes.interpolate(nodes.model, shots, 1, detect_cuts=True)
+    result, _, _ = nodes.interpolate(nodes.model, shots, 1, detect_cuts=True)
     assert numbers(result) == [0, 0.5, 1, 1.5, 2, 2, 3, 3.5, 4, 4.5, 5]
     assert torch.equal(result[5], shots[2])
 
 
+def test_two_pictures_to_two_seconds(nodes: SimpleNamespace) -> None:
+    path = made(nodes.to_video(nodes.model, images(0, 32), 24, seconds=2))
+    assert numbered.length(path) == 2
+    read = [float(number) for _, number in numbered.read(path)]
+    assert (read[0], read[-1], len(read)) == (0, 32, 48)
+    assert read == pytest.approx([32 * k / 47 for k in range(48)], abs=0.5)
+    assert len(set(read)) == 48  # none stands still
+
+
+def test_each_gap_has_the_length_that_it_is_given(nodes: SimpleNamespace) -> None:
+    expected = [0, 0.25, 0.5, 0.75, 1, 1.5, 2]
+    path = made(nodes.to_video(nodes.model, images(0, 1, 2), 8, gaps="0.5 s, 2 frames"))
+    assert [number for _, number in numbered.read(path)] == expected
+    result, multiplier, fps = nodes.interpolate(nodes.model, images(0, 1, 2), gaps="4 frames, 2 frames")
+    assert (numbers(result), multiplier, fps) == (expected, 1, 0)
+    result, _, fps = nodes.interpolate(nodes.model, images(0, 1, 2), target_fps=8, gaps="0.5 s, 2 frames")
+    assert (numbers(result), fps) == (expected, 8)
+    with pytest.raises(ValueError, match="gaps: expected the frame rate of the result"):
+        nodes.interpolate(nodes.model, images(0, 1, 2), gaps="0.5 s")
+    with pytest.raises(ValueError, match="gaps: expected one length, or 2"):
+        nodes.to_video(nodes.model, images(0, 1, 2), gaps="1 s, 1 s, 1 s")
+
+
 def test_repeats_can_be_replaced(nodes: SimpleNamespace) -> None:
     twos = images(0, 0, 1, 1, 2, 2, 3)
-    result, _ = nodes.interpolate(nodes.model, twos, 1)
+    result, _, _ = nodes.interpolate(nodes.model, twos, 1)
     assert numbers(result) == [0, 0, 0, 0.5, 1, 1, 1, 1.5, 2, 2, 2, 2.5, 3]
-    result, _ = nodes.interpolate(nodes.model, twos, 1, repeated_frames="replace")
+    result, _, _ = nodes.interpolate(nodes.model, twos, 1, repeated_frames="replace")
     assert numbers(result) == [k / 4 for k in range(13)]
 
 
 def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
     more = {f"images{k}": images(k) for k in (2, 12, 4, 3)} | {"images5": None}
-    result, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
+    result, _, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
     assert numbers(result) == [0, 2, 3, 4, 12]
     output = nodes.to_video(nodes.model, images(0), 24, 1, more_images={"images2": images(1, 2)})
     assert [number for _, number in numbered.read(made(output))] == [0, 0.5, 1, 1.5, 2]
@@ -167,7 +217,7 @@ def test_any_batch_becomes_what_its_plan_says(
     nodes: SimpleNamespace, count: int, passes: int, end: Any, rates: tuple[float, float] | None
 ) -> None:
     inputs = {"source_fps": rates[0], "target_fps": rates[1]} if rates else {}
-    result, multiplier = nodes.interpolate(nodes.model, images(*range(count)), passes, end=end, **inputs)
+    result, multiplier, _ = nodes.interpolate(nodes.model, images(*range(count)), passes, end=end, **inputs)
     assert multiplier == (1 if rates else 2**passes)
     step = exact_rate(rates[0]) / exact_rate(rates[1]) if rates else Fraction(1, 2**passes)
     plan = Plan(passes, end, 1 / step if rates else None)  # at a source of 1 frame a second
@@ -233,7 +283,7 @@ def in_batches(nodes: SimpleNamespace, clip: Tensor, size: int, **inputs: Any) -
     for run, start in enumerate(range(0, len(clip), size)):
         manager.has_closed_inputs = start + size >= len(clip)
         batch = clip[start : start + size]
-        result, _ = nodes.interpolate(nodes.model, batch, requeue=run, meta_batch=manager, **inputs)
+        result, _, _ = nodes.interpolate(nodes.model, batch, requeue=run, meta_batch=manager, **inputs)
         together += numbers(result)
     return together
 
@@ -252,7 +302,7 @@ def test_a_batch_without_the_one_before_is_refused(nodes: SimpleNamespace) -> No
     nodes.interpolate(nodes.model, images(0, 1), requeue=0, meta_batch=manager)
     with pytest.raises(ValueError, match="meta_batch: the last frame of the batch before is not known"):
         nodes.interpolate(nodes.model, images(4, 5), requeue=2, meta_batch=manager)
-    result, _ = nodes.interpolate(nodes.model, images(7, 8), 1, requeue=0, meta_batch=manager)
+    result, _, _ = nodes.interpolate(nodes.model, images(7, 8), 1, requeue=0, meta_batch=manager)
     assert numbers(result) == [7, 7.5, 8]
 
 
@@ -324,6 +374,35 @@ def test_slow_motion(nodes: SimpleNamespace, clip: Path, sound: str) -> None:
         assert not components.audio
     else:
         assert components.audio["waveform"].shape[-1] == pytest.approx(4 * 48000, abs=1024 * 3)
+
+
+def sound_lasts(output: Any) -> float:
+    audio = output.result[0].get_components().audio
+    return audio["waveform"].shape[-1] / audio["sample_rate"] if audio else 0.0
+
+
+@pytest.mark.parametrize("sound", ["stretch", "drop"])
+def test_a_speed_curve(nodes: SimpleNamespace, clip: Path, sound: str) -> None:
+    """Half a second as it is, a quarter of a second four times as slow, and the last quarter as it is."""
+    inputs = {"speed_curve": "0 s: 1x, 0.5 s: 0.25x, 0.75 s: 1x", "slow_motion_sound": sound}
+    output = nodes.video(nodes.model, nodes.File(str(clip)), 1, "speed curve", 48, **inputs)
+    read = numbered.read(made(output))
+    assert len(read) == 84  # 1.75 s
+    curve = speed_curve(inputs["speed_curve"])
+    for time, number in read:
+        assert float(number) == pytest.approx(min(float(curve.source_time(time)) * 24, 23), abs=1 / 16)
+    assert sound_lasts(output) == pytest.approx(1.75 if sound == "stretch" else 0, abs=0.06)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2, 3.3])
+def test_a_length(nodes: SimpleNamespace, clip: Path, seconds: float) -> None:
+    output = nodes.video(nodes.model, nodes.File(str(clip)), 1, "length", 30, seconds=seconds)
+    path = made(output)
+    assert numbered.length(path) == pytest.approx(seconds, abs=1 / 30)
+    assert sound_lasts(output) == pytest.approx(seconds, abs=0.06)
+    assert [float(number) for _, number in numbered.read(path)] == pytest.approx(
+        [min(k / 30 / seconds * 24, 23) for k in range(round(seconds * 30))], abs=1 / 16
+    )
 
 
 def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
@@ -404,7 +483,10 @@ def test_save_video_stores_it_as_it_is(nodes: SimpleNamespace, clip: Path, tmp_p
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"time": "backwards"}, "time: expected one of smooth, target rate, slow motion, got backwards"),
+        ({"time": "backwards"}, "time: expected one of smooth, target rate, slow motion, .* got backwards"),
+        ({"time": "speed curve", "speed_curve": "slowly"}, 'speed_curve: expected keys like "2 s: 0.25x"'),
+        ({"time": "length", "seconds": 0}, "seconds: expected a length above 0"),
+        ({"time": "length", "seconds": 1000}, r"seconds: expected speeds from 0\.01x to 100x, .* lasts 1\.00 s"),
         ({"slow_motion_sound": "keep"}, "slow_motion_sound: expected one of stretch, drop, got keep"),
         ({"time": "target rate", "output_fps": 0}, "output_fps: expected a frame rate"),
         ({"recursive_interpolation_passes": 9}, "recursive_interpolation_passes: expected a whole number"),

@@ -1,0 +1,77 @@
+"""Sound at the speed of the picture: as long as that, with its pitch kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain, pairwise
+from typing import cast
+
+import av
+import av.filter
+import numpy as np
+from av.error import BlockingIOError as NothingYet
+from av.error import EOFError as NothingMore
+
+from ..amt.timeline.curve import SpeedCurve
+from .samples import PACKED, audio_frame, samples_of, silence
+
+STEP = Fraction(1, 20)
+"""Seconds of sound that are heard at one speed; then it may change."""
+NOTICEABLE = 1e-3
+"""A change of the speed by less is not worth a command."""
+
+
+def at_speed(pieces: Iterable[np.ndarray], curve: SpeedCurve | None, rate: int, layout: str) -> Iterator[np.ndarray]:
+    """What is heard when the sound follows the curve; None is as fast as it is.
+
+    pieces: float32 [samples, channels]. The result ends when the curve shows what the last sample belongs to.
+    """
+    if curve is None:
+        yield from pieces
+        return
+    speed = float(curve.keys[0].speed)
+    # One filter goes down to half the speed, so slower sound takes a row of them.
+    filters = max(1, math.ceil(-math.log2(min(key.speed for key in curve.keys))))
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=rate, format=PACKED, layout=layout, time_base=Fraction(1, rate))
+    tempos = [graph.add("atempo", _tempo(speed, filters)) for _ in range(filters)]
+    row = [source, *tempos, graph.add("aformat", f"sample_fmts={PACKED}"), graph.add("abuffersink")]
+    for step, following in pairwise(row):
+        step.link_to(following)
+    graph.configure()
+    taken = given = 0
+    heard = wanted = 0.0
+    for piece in chain(_short(pieces, int(STEP * rate)), [None]):
+        frame = None
+        if piece is not None:
+            frame = audio_frame(piece, rate, layout)
+            frame.pts = taken
+            taken += len(piece)
+            heard, wanted = wanted, curve.output_time(Fraction(taken, rate))
+            new_speed = len(piece) / rate / (wanted - heard)
+            if abs(new_speed / speed - 1) > NOTICEABLE:
+                speed = new_speed
+                for tempo in tempos:
+                    tempo.process_command("tempo", _tempo(speed, filters))
+        source.push(frame)
+        with suppress(NothingYet, NothingMore):
+            while True:
+                made = samples_of(cast(av.AudioFrame, row[-1].pull()))
+                # Only at the end is it known how many there should be: before, the filters may be a little ahead.
+                made = made if piece is not None else made[: max(0, round(wanted * rate) - given)]
+                given += len(made)
+                yield made
+    yield from silence(round(wanted * rate) - given, rate, layout)  # the filters swallow a little at the end
+
+
+def _tempo(speed: float, filters: int) -> str:
+    return f"{speed ** (1 / filters):.6f}"
+
+
+def _short(pieces: Iterable[np.ndarray], most: int) -> Iterator[np.ndarray]:
+    for piece in pieces:
+        for start in range(0, len(piece), most):
+            yield piece[start : start + most]

@@ -1,0 +1,102 @@
+/**
+ * What the editor alone shows differently: passes as "2x, 4x, 8x ...", and of the inputs about time those that matter.
+ *
+ * Names, order and values of the inputs stay as the server knows them. So a workflow that was saved with this file loads
+ * and runs without it, and the other way round.
+ */
+import { app } from "../../scripts/app.js"
+
+const PASSES = "recursive_interpolation_passes"
+
+/** The choices of `time`, and the inputs that have a meaning with each of them. All other inputs always have one. */
+const USED = {
+    smooth: [PASSES],
+    "target rate": ["output_fps"],
+    "slow motion": [PASSES, "slow_motion_sound"],
+    "speed curve": ["output_fps", "slow_motion_sound", "speed_curve"],
+    length: ["output_fps", "slow_motion_sound", "seconds"],
+}
+
+function widgetOf(node, name) {
+    return node.widgets?.find((widget) => widget.name === name)
+}
+
+/** Calls `after` each time that `object` has carried out its method of that name. */
+function follow(object, method, after) {
+    const original = object[method]
+    object[method] = function (...values) {
+        const result = original?.apply(this, values)
+        after(...values)
+        return result
+    }
+}
+
+/** Makes a list's value text whoever sets it: lists show numbers as unknown values. */
+function keepText(list) {
+    let kind = list
+    while (kind && !Object.getOwnPropertyDescriptor(kind, "value")?.set) kind = Object.getPrototypeOf(kind)
+    const value = kind && Object.getOwnPropertyDescriptor(kind, "value")
+    if (!value) return
+    Object.defineProperty(list, "value", {
+        get: () => value.get.call(list),
+        set: (given) => value.set.call(list, typeof given === "number" ? String(given) : given),
+        configurable: true,
+        enumerable: true,
+    })
+}
+
+/** A list of factors in place of the number of passes: a slider of its width jumps from 16x to 256x. */
+function listFactors(node) {
+    const passes = widgetOf(node, PASSES)
+    if (passes?.type !== "number" && passes?.type !== "slider") return
+    const place = node.widgets.indexOf(passes)
+    const { min, max } = passes.options
+    const list = node.addWidget("combo", PASSES, String(passes.value), passes.callback, {
+        values: Array.from({ length: max - min + 1 }, (_, k) => String(min + k)),
+        getOptionLabel: (value) => (value == null ? "" : `${2 ** Number(value)}x`),
+    })
+    keepText(list)
+    list.label = passes.label
+    list.tooltip = passes.tooltip
+    list.serializeValue = () => Number(list.value)
+    node.widgets.splice(node.widgets.indexOf(list), 1)
+    node.widgets.splice(place, 1, list)
+    follow(node, "onSerialize", (saved) => {
+        saved.widgets_values[node.widgets.indexOf(list)] = Number(list.value)
+    })
+}
+
+function setHidden(widget, hidden) {
+    widget.hidden = hidden
+    // Vue nodes are drawn again when this state changes, and not when the options alone do.
+    const drawn = widget._state ?? widget
+    drawn.options = { ...widget.options, hidden }
+}
+
+/** Of the inputs about time, hides those that the chosen way does not use. */
+function showUsedInputs(node) {
+    const time = widgetOf(node, "time")
+    if (!time) return
+    const depending = new Set(Object.values(USED).flat())
+    const update = () => {
+        const used = USED[time.value]
+        if (!used) return
+        for (const widget of node.widgets) {
+            if (depending.has(widget.name)) setHidden(widget, !used.includes(widget.name))
+        }
+        node.setSize([node.size[0], node.computeSize()[1]])
+        node.graph?.setDirtyCanvas(true, true)
+    }
+    follow(time, "callback", update)
+    follow(node, "onConfigure", update)
+    update()
+}
+
+app.registerExtension({
+    name: "amt-frame-interpolation.editor",
+    nodeCreated(node) {
+        if (!node.comfyClass?.startsWith("AMT")) return
+        listFactors(node)
+        showUsedInputs(node)
+    },
+})
