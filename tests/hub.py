@@ -78,8 +78,10 @@ class Hub:
                     return
                 if hub.body in ("stall", "slow"):
                     hub.release.wait(300)
-                if hub.body != "stall":
-                    self.wfile.write(content[half:])
+                if hub.body == "stall":
+                    self.close_connection = True  # at the test's end, so that nobody waits on
+                    return
+                self.wfile.write(content[half:])
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -85,6 +85,8 @@ def hub(setting: Set) -> Iterator[Hub]:
     with Hub({RECORD.name: CONTENT}) as hub:
         setting("HF_ENDPOINT", hub.url)
         yield hub
+    # The transfers that nobody waited for end when the hub is gone; tests of other files look for such threads.
+    wait_for(lambda: not any(thread.name == "amt-download" for thread in threading.enumerate()), seconds=60)
 
 
 @pytest.fixture

@@ -46,8 +46,10 @@ def unread(fmap0: Tensor, fmap1: Tensor) -> Correlation:
 def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int, int], batch: int, dtype: torch.dtype):
     network = FastAMT(AMT(config).to(dtype))
     frames = network.padding.pad(torch.rand(batch, 3, *size))
+    # Half precision is for GPUs. A CPU without bfloat16 makes copies for its convolutions that no GPU makes.
+    peak = measured_peak if dtype == torch.float32 else shapes_peak
     with torch.inference_mode():
-        measured = measured_peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
+        measured = peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
     assert network.memory_used(size, batch=batch) == pytest.approx(measured, rel=0.25)
 
 

@@ -69,7 +69,7 @@ def test_a_queued_workflow_runs(comfyui_server: LocalServer, model_name: str, mu
 
 
 def test_three_times_as_many_is_refused_before_anything_runs(comfyui_server: LocalServer, model_name: str) -> None:
-    with pytest.raises(RefusedError, match=r"multiplier: expected 2, 4, 8, .* got 3\. Use 2; .*target_fps"):
+    with pytest.raises(RefusedError, match=r"multiplier: expected 2, 4, 8, .* got 3\. Use 2\. .*target_fps"):
         comfyui_server.queue(old_workflow(model_name, 3))
 
 

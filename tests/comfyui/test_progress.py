@@ -71,8 +71,8 @@ def test_what_became_of_compiling(comfyui_server: LocalServer, model_name: str) 
 @pytest.mark.parametrize(
     ("node", "frames", "passes", "expected"),
     [
-        ("AMTInterpolate", 1, 2, "One frame"),
-        ("AMTImagesToVideo", 1, 2, "One frame"),
+        ("AMTInterpolate", 1, 2, "There is only one frame"),
+        ("AMTImagesToVideo", 1, 2, "There is only one frame"),
         ("AMTInterpolate", 3, 0, "No passes"),
     ],
 )

@@ -130,7 +130,7 @@ def _json_values(text: str) -> list[Any]:
 
 
 def test_the_limits_that_the_page_names() -> None:
-    from amt_frame_interpolation.remote import clip, fal_queue, frames, request, result
+    from amt_frame_interpolation.remote import clip, fal_queue, fal_upload, frames, request, result
     from amt_frame_interpolation.remote.fetch import MIB, Rules
 
     rules, limits = Rules(), fal_queue.Limits()
@@ -140,12 +140,12 @@ def test_the_limits_that_the_page_names() -> None:
         f"{frames.MAX_PIXELS >> 20} megapixels a frame and {frames.MAX_TOTAL_PIXELS >> 20} in all, "
         f"{rules.max_redirects} redirects, {rules.stall} seconds of silence, {rules.seconds / 60:g} minutes",
         f"at most {rules.parallel} at a time",
-        f"Up to {fal_queue.INLINE_BYTES >> 10} KiB in all",
+        f"Up to {fal_upload.INLINE_BYTES >> 10} KiB in all",
         f"({limits.queue / 60:g} minutes in the queue, {limits.total / 3600:g} hours in all)",
         f"up to {result.RULES.max_bytes // MIB} MiB",
-        f"at most {clip.MAX_IMAGE_BYTES >> 30} GiB",
+        f"up to {clip.MAX_IMAGE_BYTES >> 30} GiB of them",
         f"2 to {request.MAX_FRAMES} frames, 1 to {request.MAX_PASSES} passes, 1 to {request.MAX_FPS} frames a second, "
-        f"{fal_queue.MAX_FILE_BYTES // MIB} MiB a file and {fal_queue.MAX_BYTES // MIB} MiB to upload",
+        f"{fal_upload.MAX_FILE_BYTES // MIB} MiB a file and {fal_upload.MAX_BYTES // MIB} MiB to upload",
     ):
         assert text in said
 
