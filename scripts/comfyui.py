@@ -37,7 +37,7 @@ from setup.install import HOME, PACK_FOLDER, ROOT, ComfyUI, SetupError, clean_en
 from setup.server import PRIVATE, LocalServer, free_port, lay_base
 
 WORKFLOWS = ROOT / "workflows" / "api"
-FIRST_WORKFLOW = "two_images_to_video"
+FIRST_WORKFLOW = "amt_01_frame_interpolation_16_to_32_fps_with_sound"
 DEMO_FILES = ROOT / "media"
 TEST_PROCESSES = 2
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}

@@ -3,6 +3,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -115,8 +116,8 @@ def test_both_encoders_see_the_frames_of_a_pair_once(passes: int, monkeypatch: p
     for name in ("features", "contexts"):
         encode = getattr(CPUOperations, name)
 
-        def counted(*given: object, name: str = name, encode: Callable[..., object] = encode) -> object:
-            encoded[name] += 1
+        def counted(*given: Any, name: str = name, encode: Callable[..., object] = encode) -> object:
+            encoded[name] += len(given[-1])
             return encode(*given)
 
         monkeypatch.setattr(CPUOperations, name, counted)

@@ -56,7 +56,7 @@ def run(
 ) -> Path:
     """What the node does, without ComfyUI."""
     video = VideoReader(source if isinstance(source, io.BytesIO) else str(source), window)
-    heard = sound_of(video, plan.stretch) if sound else Sound(origin=video.timing.start)
+    heard = sound_of(video, plan.heard) if sound else Sound(origin=video.timing.start)
     interpolate_video(
         video,
         target,
@@ -64,7 +64,7 @@ def run(
         analysis=SourceAnalysis(plan.end, CutDetector() if cuts else None, replace_repeats),
         interpolate=Engine(network or Counter(), CPU, before_call=poll).interpolate,
         sound=heard.tracks,
-        delay=(video.timing.start - heard.origin) * plan.stretch,
+        delay=(video.timing.start - heard.origin) / (plan.heard.keys[0].speed if plan.heard else 1),
         poll=poll,
         shown=shown,
     )

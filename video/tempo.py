@@ -27,7 +27,8 @@ NOTICEABLE = 1e-3
 def at_speed(pieces: Iterable[np.ndarray], curve: SpeedCurve | None, rate: int, layout: str) -> Iterator[np.ndarray]:
     """What is heard when the sound follows the curve; None is as fast as it is.
 
-    pieces: float32 [samples, channels]. The result ends when the curve shows what the last sample belongs to.
+    pieces: float32 [samples, channels]. The result ends when the curve shows what the last sample belongs to, or up
+    to a tenth of a second later where the speed falls suddenly.
     """
     if curve is None:
         yield from pieces
@@ -63,7 +64,8 @@ def at_speed(pieces: Iterable[np.ndarray], curve: SpeedCurve | None, rate: int, 
                 # Only at the end is it known how many there should be: before, the filters may be a little ahead.
                 made = made if piece is not None else made[: max(0, round(wanted * rate) - given)]
                 given += len(made)
-                yield made
+                if len(made):  # no encoder takes a frame without samples
+                    yield made
     yield from silence(round(wanted * rate) - given, rate, layout)  # the filters swallow a little at the end
 
 

@@ -169,7 +169,8 @@ def dyadic(time: Fraction, tolerance: Fraction = TOLERANCE) -> Fraction:
 
 def dyadic_times(times: Sequence[Fraction]) -> list[Fraction]:
     """`dyadic` for the times between two frames, ascending; those that are close together stay apart."""
-    least = min((after - before for before, after in pairwise(times)), default=Fraction(1))
+    # The same time asked for twice is one time.
+    least = min((after - before for before, after in pairwise(times) if after > before), default=Fraction(1))
     # Less than half of the way, or two neighbours would meet in the middle.
     return [dyadic(time, min(TOLERANCE, least * 2 / 5)) for time in times]
 

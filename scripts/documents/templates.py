@@ -4,7 +4,7 @@
 
 Each workflow of workflows/api (or those named) is loaded into the real editor, laid out left to right, given a note and
 the properties by which ComfyUI finds missing node packs, and saved as the editor saves it. Then it is run, and its
-thumbnail shows frames of the result. Needs what the browser tests need; run it with ComfyUI's Python.
+thumbnail shows what it makes, moving. Needs what the browser tests need; run it with ComfyUI's Python.
 
 A new workflow needs its API file, a caption in CAPTIONS and a note in the folder notes.
 """
@@ -23,34 +23,39 @@ from pathlib import Path
 from typing import Any
 
 import av
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps, ImageSequence
 from setup.client import Client
 from setup.editor import Editor, open_editor
 from setup.install import PACK_FOLDER, ROOT
 from setup.server import LocalServer
 
-from documents.tiles import BACKGROUND, GAP, INK, tiles
+from documents.tiles import BACKGROUND, INK
 
 WORKFLOWS = ROOT / "workflows"
 API = WORKFLOWS / "api"
 NOTES = ROOT / "scripts" / "documents" / "notes"
 """Markdown for each template: what to change. Shown above the nodes."""
 CAPTIONS = {
-    "two_images_to_video": "2 images to video",
-    "image_batch_to_video": "images to smooth video",
-    "image_batch_to_vhs_video_combine": "images to Video Combine",
-    "core_frame_interpolate": "AMT in the core node",
-    "smooth_video": "smooth video, with sound",
-    "slow_motion_video": "slow motion",
-    "video_to_60_fps": "video to 60 fps",
-    "seamless_loop": "seamless loop",
-    "vhs_load_video": "with Video Helper Suite",
-    "vhs_meta_batch": "meta batch, no frame lost",
-    "load_frames_to_video": "URLs to video",
-    "fal_two_images_to_video": "on fal.ai, for a fee",
+    "amt_01_frame_interpolation_16_to_32_fps_with_sound": "16 to 32 fps, with sound",
+    "amt_02_frame_interpolation_to_60_fps_with_sound": "to 60 fps, with sound",
+    "amt_03_frame_interpolation_image_batch_to_video": "image batch to video",
+    "amt_04_frame_interpolation_two_images_to_2_seconds": "2 images to 2 seconds",
+    "amt_05_frame_interpolation_slow_motion": "slow motion",
+    "amt_06_frame_interpolation_speed_curve": "speed curve",
+    "amt_07_frame_interpolation_seamless_loop": "seamless loop",
+    "amt_08_frame_interpolation_gif_and_animated_webp": "GIF and animated WebP",
+    "amt_09_frame_interpolation_in_the_core_node": "AMT in the core node",
+    "amt_10_frame_interpolation_vhs_video_combine": "to VHS Video Combine",
+    "amt_11_frame_interpolation_vhs_load_video": "from VHS Load Video",
+    "amt_12_frame_interpolation_vhs_meta_batch": "VHS meta batch",
+    "amt_13_frame_interpolation_frames_by_url": "images by URL",
+    "amt_14_frame_interpolation_on_fal_ai": "on fal.ai, for a fee",
 }
 """A few words on each thumbnail."""
-SHOWS = {"vhs_meta_batch": "vhs_load_video", "fal_two_images_to_video": "two_images_to_video"}
+SHOWS = {
+    "amt_12_frame_interpolation_vhs_meta_batch": "amt_11_frame_interpolation_vhs_load_video",
+    "amt_14_frame_interpolation_on_fal_ai": "amt_04_frame_interpolation_two_images_to_2_seconds",
+}
 """The workflow whose result the thumbnail shows, where a template's own cannot run here."""
 
 Workflow = dict[str, Any]
@@ -167,29 +172,53 @@ def make_workflow(editor: Editor, server: LocalServer, name: str) -> Workflow:
 
 # ---------------------------------------------------------------------------------------------------------- thumbnails
 
-SIDE, CAPTION = 512, 76
-FRAMES = 4
+SIDE, CAPTION = 320, 48
+FRAMES, MOST_FPS = 40, 30
+"""At most: of a longer result its beginning is shown."""
 
 
-def make_thumbnail(video: Path, caption: str) -> Image.Image:
-    """Frames of the video, first to last, above a caption that can be read at a third of the size."""
-    with av.open(str(video)) as container:
-        frames = [frame.to_image() for frame in container.decode(video=0)]
-    shown = [("", frames[round(i * (len(frames) - 1) / (FRAMES - 1))]) for i in range(FRAMES)]
-    picture = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
-    picture.paste(tiles(shown, ((SIDE - GAP) // 2, (SIDE - CAPTION - GAP) // 2), columns=2, label=0))
-    draw = ImageDraw.Draw(picture)
+def read_frames(result: Path) -> tuple[list[Image.Image], float]:
+    """The frames of a video or an animated picture, and how many there are a second."""
+    if result.suffix == ".webp":
+        with Image.open(result) as picture:
+            frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
+            return frames, 1000 / picture.info["duration"]
+    with av.open(str(result)) as container:
+        return [frame.to_image() for frame in container.decode(video=0)], float(
+            container.streams.video[0].average_rate or 1
+        )
+
+
+def make_thumbnail(result: Path, caption: str) -> tuple[list[Image.Image], float]:
+    """What was made, moving, above a caption that can be read at a third of the size; and the seconds of a picture."""
+    frames, rate = read_frames(result)
+    # Not every frame, so that the file stays small; the speed stays what it is.
+    every = max(1, round(rate / MOST_FPS))
     # the largest size of Pillow's own font in which the text fits
-    fonts = (ImageFont.load_default(size) for size in range(50, 12, -2))
-    font = next(font for font in fonts if draw.textlength(caption, font=font) <= SIDE - 24)
-    draw.text((SIDE / 2, SIDE - CAPTION / 2 + 1), caption, font=font, fill=INK, anchor="mm")
-    return picture
+    fonts = (ImageFont.load_default(size) for size in range(34, 10, -2))
+    font = next(font for font in fonts if font.getlength(caption) <= SIDE - 16)
+    pictures = []
+    for frame in frames[: FRAMES * every : every]:
+        picture = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
+        picture.paste(ImageOps.pad(frame, (SIDE, SIDE - CAPTION), color=BACKGROUND))
+        place = (SIDE / 2, SIDE - CAPTION / 2)
+        ImageDraw.Draw(picture).text(place, caption, font=font, fill=INK, anchor="mm")
+        pictures.append(picture)
+    return pictures, every / rate
+
+
+def save_thumbnail(pictures: Sequence[Image.Image], seconds: float, path: Path) -> None:
+    """An animated WebP. The template browser asks for a .jpg; browsers tell the kind of a picture by its content."""
+    first, *rest = pictures
+    options = {"save_all": True, "append_images": rest, "duration": round(1000 * seconds), "loop": 0}
+    with path.open("wb") as file:
+        first.save(file, "WEBP", quality=50, method=6, **options)
 
 
 def run(server: Client, name: str, folder: Path) -> Path:
-    """The video that workflows/api/NAME.json makes."""
+    """The video or the animated picture that workflows/api/NAME.json makes."""
     files = server.queue(read(name), timeout=1800).files
-    return server.download(next(file for file in files if file.filename.endswith(".mp4")), folder)
+    return server.download(next(file for file in files if file.filename.endswith((".mp4", ".webp"))), folder)
 
 
 # --------------------------------------------------------------------------------------------------------------- main
@@ -217,6 +246,6 @@ def main() -> None:
             (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=2) + "\n", "utf-8")
             print(f"workflows/{name}.json")
         for name in () if asked.no_thumbnails else names:
-            picture = make_thumbnail(run(server, SHOWS.get(name, name), Path(temporary)), CAPTIONS[name])
-            picture.save(WORKFLOWS / f"{name}.jpg", quality=85, optimize=True)
+            pictures, seconds = make_thumbnail(run(server, SHOWS.get(name, name), Path(temporary)), CAPTIONS[name])
+            save_thumbnail(pictures, seconds, WORKFLOWS / f"{name}.jpg")
             print(f"workflows/{name}.jpg")

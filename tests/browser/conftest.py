@@ -16,12 +16,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from editor_page import EditorPage
-from PIL import Image
+from PIL import Image, ImageSequence
 from servers import PACK_FOLDER, VHS_FOLDER, ServerStarter
 from setup.editor import NoBrowserError, browser, prepare_settings
 from setup.install import HOME, ROOT, ComfyUI
@@ -79,12 +80,16 @@ def newest_frontend(comfyui: ComfyUI) -> Path:
 def editor_server(
     chromium: Browser, start_server: ServerStarter, vhs_path: Path | None, request: pytest.FixtureRequest
 ) -> Callable[[str], LocalServer]:
-    """Gives the server with a frontend; started when first asked for. Its demo pictures and its demo clip are small."""
+    """Gives the server with a frontend; started when first asked for. Its demo pictures and clips are small."""
     servers: dict[str, LocalServer] = {}
 
     def prepare(base: Path) -> None:
         prepare_settings(base)
-        (base / "input" / "amt_demo_clip.mp4").write_bytes(video_bytes(3, 96, 96))
+        for source in (ROOT / "media").glob("amt_demo_*.mp4"):
+            (base / "input" / source.name).write_bytes(video_bytes(3, 96, 96))
+        with Image.open(ROOT / "media" / "amt_demo_car.webp") as picture:
+            first, *rest = [frame.resize((96, 96)) for frame in islice(ImageSequence.Iterator(picture), 3)]
+            first.save(base / "input" / "amt_demo_car.webp", save_all=True, append_images=rest)
         for source in (ROOT / "media").glob("amt_demo_*.png"):
             with Image.open(source) as picture:
                 picture.save(base / "input" / source.name.replace("amt_demo", "large"))

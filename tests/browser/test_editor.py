@@ -16,7 +16,8 @@ from setup.server import LocalServer
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed here").expect
 
-PROMPT: dict[str, Any] = json.loads((ROOT / "workflows" / "api" / "two_images_to_video.json").read_text("utf-8"))
+TEMPLATE = "amt_04_frame_interpolation_two_images_to_2_seconds"
+PROMPT: dict[str, Any] = json.loads((ROOT / "workflows" / "api" / f"{TEMPLATE}.json").read_text("utf-8"))
 RATES = itertools.count(12)
 """Frames a second: other ones for each run, which ComfyUI's cache does not hold."""
 
@@ -63,7 +64,7 @@ def test_a_link_let_go_over_the_canvas_leads_to_it(editor: EditorPage) -> None:
 
 
 def test_help(editor: EditorPage, picture: Callable[..., None]) -> None:
-    editor.open_template(PACK_FOLDER, "two_images_to_video")
+    editor.open_template(PACK_FOLDER, TEMPLATE)
     page = editor.open_help("AMTImagesToVideo")
     expect(page.get_by_role("heading", name="AMT Images to Video")).to_be_visible()
     drawn = page.locator("img").first
@@ -73,7 +74,7 @@ def test_help(editor: EditorPage, picture: Callable[..., None]) -> None:
 
 
 def test_progress_and_result(editor: EditorPage, picture: Callable[..., None]) -> None:
-    editor.open_template(PACK_FOLDER, "two_images_to_video")
+    editor.open_template(PACK_FOLDER, TEMPLATE)
     editor.page.evaluate(
         """() => {
             const images = window.app.rootGraph.nodes.filter(node => node.type === "LoadImage")
@@ -84,6 +85,7 @@ def test_progress_and_result(editor: EditorPage, picture: Callable[..., None]) -
             })
         }"""
     )
+    editor.set_widget("seconds", 0)
     editor.set_widget("recursive_interpolation_passes", 3)
     editor.set_widget("output_fps", next(RATES))
     editor.run()
@@ -112,7 +114,7 @@ def test_progress_and_result(editor: EditorPage, picture: Callable[..., None]) -
 def test_an_error_says_what_to_do(editor: EditorPage, picture: Callable[..., None]) -> None:
     prompt = json.loads(json.dumps(PROMPT))
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
-    prompt["5"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
+    prompt["4"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
     editor.load_prompt(prompt, "wrong")
     editor.run()
     expect(editor.page.get_by_text("AMT Images to Video failed")).to_be_visible()

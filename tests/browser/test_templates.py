@@ -15,6 +15,7 @@ NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")
 SENDS = ("AMTFalInterpolate", "AMTFalInterpolateVideo")
 """Needs a key, and costs: opened here, and not run."""
 SHOWS_RESULT = ("SaveVideo", "VHS_VideoCombine")
+"""Shows a video."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def queued(editor: EditorPage) -> dict[str, Any]:
 
 
 def test_a_link_opens_a_template(editor: EditorPage) -> None:
-    name = "two_images_to_video"
+    name = "amt_04_frame_interpolation_two_images_to_2_seconds"
     editor.open(f"/?template={name}&source={PACK_FOLDER}", nodes=["AMTImagesToVideo"])
     assert queued(editor) == read(name)
 

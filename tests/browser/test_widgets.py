@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from setup.editor import Editor
+from editor_page import EditorPage
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed here")
 
@@ -19,7 +19,7 @@ def video_node(**inputs: Any) -> dict[str, Any]:
 LABELS = {PASSES: "frames", "output_fps": "output_fps", "slow_motion_sound": "slow_motion_sound"}
 
 
-def shown(editor: Editor) -> set[str]:
+def shown(editor: EditorPage) -> set[str]:
     """Those of LABELS that are drawn on the first node."""
     editor.page.wait_for_timeout(300)  # the page draws when it is idle
     drawn = editor.page.locator("[data-node-id]")
@@ -35,7 +35,7 @@ def shown(editor: Editor) -> set[str]:
     return set(visible) & set(LABELS)
 
 
-def choose(editor: Editor, name: str, value: object) -> None:
+def choose(editor: EditorPage, name: str, value: object) -> None:
     """Sets a widget of the first node as a click does: with its callback."""
     editor.page.evaluate(
         """([name, value]) => {
@@ -47,7 +47,7 @@ def choose(editor: Editor, name: str, value: object) -> None:
     )
 
 
-def label(editor: Editor) -> str:
+def label(editor: EditorPage) -> str:
     """What the list of factors says."""
     return editor.page.evaluate(
         """name => {
@@ -58,7 +58,7 @@ def label(editor: Editor) -> str:
     )
 
 
-def test_passes_are_shown_as_factors_and_saved_as_numbers(editor: Editor) -> None:
+def test_passes_are_shown_as_factors_and_saved_as_numbers(editor: EditorPage) -> None:
     editor.load_prompt(video_node(), "factors")
     assert label(editor) == "4x"
     choose(editor, PASSES, "3")
@@ -79,7 +79,7 @@ def test_passes_are_shown_as_factors_and_saved_as_numbers(editor: Editor) -> Non
         ("slow motion", {PASSES, "slow_motion_sound"}, {"output_fps"}),
     ],
 )
-def test_only_the_inputs_that_matter_are_shown(editor: Editor, time: str, used: set[str], unused: set[str]) -> None:
+def test_only_the_inputs_that_matter_are_shown(editor: EditorPage, time: str, used: set[str], unused: set[str]) -> None:
     editor.load_prompt(video_node(output_fps=30), "time")
     choose(editor, "time", time)
     assert used <= shown(editor)

@@ -46,7 +46,7 @@ def pack_copy(tmp_path: Path) -> Path:
     """What the commands read and write, so that nothing lands in the repository."""
     for name in ("media", "workflows"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    workflow = tmp_path / "workflows" / "api" / "load_frames_to_video.json"
+    workflow = tmp_path / "workflows" / "api" / "amt_13_frame_interpolation_frames_by_url.json"
     workflow.write_text(fewer_passes(workflow.read_text("utf-8")), "utf-8")
     return tmp_path
 
@@ -79,7 +79,7 @@ def frames_in(path: Path) -> int:
 
 
 SUBMITS = {
-    "a workflow of the pack": (("load_frames_to_video.json",), ".mp4"),
+    "a workflow of the pack": (("amt_13_frame_interpolation_frames_by_url.json",), ".mp4"),
     "URLs": ((EXAMPLE,), ".mp4"),
     "data URIs": (("data_uri",), ".png"),
 }
@@ -152,7 +152,7 @@ def test_the_limits_that_the_page_names() -> None:
 
 def test_the_workflow_for_fal(remote_server: LocalServer, fal_service: StandIn) -> None:
     fal_service.reset()
-    prompt = json.loads((ROOT / "workflows" / "api" / "fal_two_images_to_video.json").read_text("utf-8"))
+    prompt = json.loads((ROOT / "workflows" / "api" / "amt_14_frame_interpolation_on_fal_ai.json").read_text("utf-8"))
     for picture in ("amt_demo_a.png", "amt_demo_b.png"):
         assert (remote_server.input / picture).exists()
     [file] = remote_server.queue(prompt).files

@@ -13,15 +13,10 @@ from PIL import Image
 from setup.client import NodeFailedError, RefusedError
 from setup.install import ROOT
 from setup.server import LocalServer
+from tiny_video import video_bytes
 
 API = ROOT / "workflows" / "api"
-EXPECTED = {
-    "two_images_to_video": (17, 24),
-    "image_batch_to_video": (17, 24),
-    "image_batch_to_vhs_video_combine": (17, 24),
-    "core_frame_interpolate": (9, 24),
-}
-"""Frames and rate."""
+TWO_IMAGES = "amt_04_frame_interpolation_two_images_to_2_seconds"
 
 
 def read(name: str) -> dict:
@@ -34,41 +29,72 @@ def decode(path: Path) -> tuple[list[np.ndarray], Fraction]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], Fraction(rate or 0)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_workflow(name: str, comfyui_server: LocalServer, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    server = request.getfixturevalue("vhs_server") if "vhs" in name else comfyui_server
-    result = server.queue(read(name), timeout=900)
-    path = server.download(next(f for f in result.files if f.filename.endswith(".mp4")), tmp_path)
-    frames, rate = decode(path)
-    count, fps = EXPECTED[name]
-    assert len(frames) == count
-    assert rate == fps
-    for index, picture in ((0, "amt_demo_a.png"), (-1, "amt_demo_b.png")):
+def test_two_images_last_two_seconds(comfyui_server: LocalServer, tmp_path: Path) -> None:
+    result = comfyui_server.queue(read(TWO_IMAGES), timeout=900)
+    frames, rate = decode(comfyui_server.download(result.files[0], tmp_path))
+    assert len(frames) == 48
+    assert rate == 24
+    for index, picture in ((0, "amt_demo_first.png"), (-1, "amt_demo_last.png")):
         source = np.asarray(Image.open(ROOT / "media" / picture).convert("RGB"), dtype=float)
         assert frames[index].shape == source.shape
         # Through H.264: over 30 dB is the same picture; its neighbours in the video are well below that.
         assert 10 * np.log10(255**2 / ((frames[index] - source) ** 2).mean()) > 30
-    assert np.abs(frames[count // 2].astype(float) - frames[0]).mean() > 1
+    assert np.abs(frames[24].astype(float) - frames[0]).mean() > 1
+
+
+def test_core_node(comfyui_server: LocalServer, tmp_path: Path) -> None:
+    prompt = read("amt_09_frame_interpolation_in_the_core_node")
+    prompt["5"]["inputs"].pop("audio")
+    prompt["2"] = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 64, "batch_size": 3, "color": 0}}
+    result = comfyui_server.queue(prompt, timeout=900)
+    frames, rate = decode(comfyui_server.download(result.files[0], tmp_path))
+    assert (len(frames), rate) == (5, 30)
+
+
+def test_an_animated_picture_keeps_its_duration(comfyui_server: LocalServer, tmp_path: Path) -> None:
+    name = "amt_08_frame_interpolation_gif_and_animated_webp"
+    (file,) = comfyui_server.queue(read(name), timeout=900).files
+    durations: list[list[int]] = []
+    for path in (ROOT / "media" / "amt_demo_car.webp", comfyui_server.download(file, tmp_path)):
+        with Image.open(path) as animation:
+            durations.append([])
+            for number in range(animation.n_frames):
+                animation.seek(number)
+                animation.load()
+                durations[-1].append(animation.info["duration"])
+    before, after = durations
+    assert len(after) == 2 * len(before)
+    assert sum(after) == pytest.approx(sum(before), abs=50)  # milliseconds
+
+
+def test_a_speed_curve_makes_the_clip_longer(comfyui_server: LocalServer, tmp_path: Path) -> None:
+    prompt = read("amt_06_frame_interpolation_speed_curve")
+    prompt["1"]["inputs"]["file"] = "curve.mp4"
+    (comfyui_server.input / "curve.mp4").write_bytes(video_bytes(48, 96, 64))  # two seconds
+    result = comfyui_server.queue(prompt, timeout=900)
+    frames, rate = decode(comfyui_server.download(result.files[0], tmp_path))
+    assert rate == 30
+    assert 3 < len(frames) / rate < 6
 
 
 def test_linked_passes_are_checked(comfyui_server: LocalServer) -> None:
-    prompt = read("two_images_to_video")
+    prompt = read(TWO_IMAGES)
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
-    prompt["5"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
+    prompt["4"]["inputs"]["recursive_interpolation_passes"] = ["20", 0]
     with pytest.raises(NodeFailedError, match="expected a whole number from 0 to 8, got 40"):
         comfyui_server.queue(prompt)
 
 
 def test_widget_values_are_checked(comfyui_server: LocalServer) -> None:
-    prompt = read("two_images_to_video")
-    prompt["5"]["inputs"] |= {"recursive_interpolation_passes": 9, "output_fps": 0}
+    prompt = read(TWO_IMAGES)
+    prompt["4"]["inputs"] |= {"recursive_interpolation_passes": 9, "output_fps": 0}
     with pytest.raises(RefusedError, match="recursive_interpolation_passes"):
         comfyui_server.queue(prompt)
 
 
 def test_another_type_in_the_model_socket_is_refused(comfyui_server: LocalServer) -> None:
-    prompt = read("two_images_to_video")
-    prompt["5"]["inputs"]["interp_model"] = ["3", 0]
+    prompt = read(TWO_IMAGES)
+    prompt["4"]["inputs"]["interp_model"] = ["1", 0]
     with pytest.raises(RefusedError, match="interp_model"):
         comfyui_server.queue(prompt)
 
@@ -76,15 +102,15 @@ def test_another_type_in_the_model_socket_is_refused(comfyui_server: LocalServer
 def test_an_interrupted_run_leaves_no_file_and_the_next_one_runs(comfyui_server: LocalServer, tmp_path: Path) -> None:
     temporary = comfyui_server.base / "temp"
     before = set(temporary.glob("*"))
-    prompt = read("two_images_to_video")
-    prompt["5"]["inputs"]["recursive_interpolation_passes"] = 8
+    prompt = read(TWO_IMAGES)
+    prompt["4"]["inputs"] |= {"recursive_interpolation_passes": 8, "seconds": 0}
     prompt_id = comfyui_server.submit(prompt)
     with pytest.raises(Exception, match=r"(?i)interrupted"):
         comfyui_server.wait(
             prompt_id, waiting=lambda _state, seconds: comfyui_server.interrupt() if seconds > 3 else None
         )
     assert set(temporary.glob("*")) == before
-    prompt["5"]["inputs"]["recursive_interpolation_passes"] = 0
+    prompt["4"]["inputs"]["recursive_interpolation_passes"] = 0
     assert comfyui_server.queue(prompt).files
 
 
