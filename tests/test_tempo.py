@@ -1,4 +1,4 @@
-"""Sound at the speed of the picture: as long as the picture, within a tenth of a second, in pieces that encoders take."""
+"""Sound at the speed of the picture: as long as that, within a tenth of a second, in pieces that encoders take."""
 
 from __future__ import annotations
 
