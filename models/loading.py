@@ -16,7 +16,7 @@ from torch import Tensor
 from ..amt.network import AMT, Config
 from ..printable import printable
 from .architectures import expected_shapes, other_architecture, recognise
-from .catalogue import BUNDLED_FOLDER, CATALOGUE, Record, by_digest, by_name
+from .catalogue import BUNDLED, BUNDLED_FOLDER, CATALOGUE, Record, by_digest, by_name
 from .digests import sha256
 from .errors import (
     CheckpointError,
@@ -52,6 +52,9 @@ class Checkpoint:
     """Of the catalogue; None for a file that it does not know."""
     remark: str
     """What the user should know, also logged as a warning; empty where there is nothing."""
+    carried: bool
+    """Whether the motion of the middle is to be carried to other times, as the evaluation of this project's weights
+    does; other networks for the middle alone reach them by halving."""
 
 
 def load_checkpoint(path: Path, records: Iterable[Record] = CATALOGUE) -> Checkpoint:
@@ -74,7 +77,9 @@ def load_checkpoint(path: Path, records: Iterable[Record] = CATALOGUE) -> Checkp
         network = _build(config, weights, any_time=any_time)
     if remark:
         logger.warning(remark)
-    return Checkpoint(network, path, digest, record, remark)
+    ours = stored.metadata.get("made_by") == MADE_BY
+    carried = record is BUNDLED or (ours and stored.metadata.get("times") == "carried")
+    return Checkpoint(network, path, digest, record, remark, carried)
 
 
 @contextmanager
@@ -185,7 +190,7 @@ def _identify(
     name = printable(path.name)
     if record is None or (record.repo is None and path.parent != BUNDLED_FOLDER):
         times = metadata.get("times") if metadata.get("made_by") == MADE_BY else None
-        if times in ("any", "0.5"):
+        if times in ("any", "carried", "0.5"):
             return None, times == "any", ""
         return (
             None,

@@ -27,6 +27,7 @@ from .inputs import (
     gaps_input,
     model_input,
     more_images_input,
+    motion_scale_input,
     output_rate_input,
     passes_input,
     source_analysis,
@@ -63,6 +64,7 @@ class AMTImagesToVideo(io.ComfyNode):
                     tooltip="How long the video is, its frames spread evenly. 0: as long as the factor makes it.",
                 ),
                 gaps_input(),
+                motion_scale_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -86,12 +88,13 @@ class AMTImagesToVideo(io.ComfyNode):
         more_images: io.Autogrow.Type | None = None,
         seconds: float = 0,
         gaps: str = "",
+        motion_scale: str = "auto",
     ) -> io.NodeOutput:
         images = join_images(images, more_images, alpha=False)
         passes = check_passes(recursive_interpolation_passes)
         rate = check_rate("output_fps", output_fps)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
-        engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
+        engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         if gaps.strip():
             positions = check_gaps(gaps, len(images), analysis.end, rate)
         elif seconds:
@@ -105,7 +108,11 @@ class AMTImagesToVideo(io.ComfyNode):
             for frame in engine.interpolate(analysis(images), positions):
                 written.put(frame)
                 progress.frame(frame)
-        text = show_text(ONE_FRAME) if len(positions) == 1 else progress.summary(interp_model, rate)
+        text = (
+            show_text(ONE_FRAME)
+            if len(positions) == 1
+            else progress.summary(interp_model, rate, network=engine.network)
+        )
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=text)
 
 

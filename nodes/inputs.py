@@ -20,6 +20,8 @@ InterpModel = io.Custom("INTERP_MODEL")
 """ComfyUI core's type for frame-interpolation models."""
 
 REPEATS = ("hold", "replace")
+MOTION_SCALES = {"auto": None, "1": 1, "1/2": 2, "1/4": 4}
+"""At 1/value of the size motion is found; None is what suits each pair."""
 
 SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
 """What people type who look for frame interpolation."""
@@ -78,6 +80,18 @@ def conversion_rate_inputs() -> list[io.Input]:
         )
         for name in tooltips
     ]
+
+
+def motion_scale_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "motion_scale",
+        options=list(MOTION_SCALES),
+        default="auto",
+        optional=True,
+        advanced=True,
+        tooltip="At which part of the size motion is found; pictures are always made at full size. auto: what suits "
+        "each pair. 1: best for small motion. 1/2 and 1/4: best for large motion and large pictures, and faster.",
+    )
 
 
 def gaps_input() -> io.String.Input:

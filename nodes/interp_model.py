@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from ..amt.engine import Engine
 from ..amt.fast import Compilation, FastAMT
 from ..amt.interpolator import AnyTimeInterpolator, Interpolator
+from ..amt.motion_scale import ScaledAMT, in_words
 from ..amt.network.padding import Padding
 from .checks import free_memory
+from .inputs import MOTION_SCALES
 
 MOST_PAIRS = 8
 """More pairs at once were never faster."""
@@ -31,9 +33,18 @@ _CoreImages = list[tuple[Tensor, Any]]
 class AMTModel(nn.Module):
     """An AMT network as core's interpolation node wants it. Core's frames are [b, 3, h, w], 0..1."""
 
-    def __init__(self, network: FastAMT, name: str | None = None, compilation: Compilation | None = None) -> None:
+    def __init__(
+        self,
+        network: FastAMT,
+        name: str | None = None,
+        compilation: Compilation | None = None,
+        *,
+        carried: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.carried = carried
+        """Whether the motion of the middle is carried to other times."""
         self.compilation = compilation
         """Where compiling was asked for."""
         self.name = name
@@ -58,7 +69,8 @@ class AMTModel(nn.Module):
 
     def _frames(self, img0: Tensor, img1: Tensor, timesteps: Sequence[float]) -> Tensor:
         padding = self.network.padding
-        engine = Engine(self.network, img0.device, before_call=mm.throw_exception_if_processing_interrupted)
+        network = ScaledAMT(self.network, carried=self.carried)
+        engine = Engine(network, img0.device, before_call=mm.throw_exception_if_processing_interrupted)
         times = [Fraction(t).limit_denominator(1000) for t in timesteps]
         made = torch.cat(list(engine.between(padding.pad(img0.float()), padding.pad(img1.float()), times)))
         return padding.crop(made, (img0.shape[2], img0.shape[3])).to(img0.dtype)
@@ -107,6 +119,11 @@ class _CoreInterpolator:
         return made.float().clamp(0, 1)
 
 
+def describe_motion(network: object) -> str:
+    """At which part of the size the network has found motion; empty where in full."""
+    return in_words(network.used) if isinstance(network, ScaledAMT) else ""
+
+
 def describe(patcher: Any) -> str:
     """The model, its device, its precision and what became of compiling it, in a few words."""
     model = patcher.model
@@ -120,10 +137,11 @@ def describe(patcher: Any) -> str:
     return words
 
 
-def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
+def open_engine(patcher: Any, size: tuple[int, int], motion_scale: str = "auto") -> Engine:
     """Loads the model onto its device, with room for frames of this (height, width), and wraps it in an engine.
 
-    Raises TypeError where `patcher` is no frame-interpolation model.
+    motion_scale: one of MOTION_SCALES; core's networks know "auto" alone.
+    Raises TypeError where `patcher` is no frame-interpolation model, and ValueError for another motion scale.
     """
     model: Any = patcher.model if isinstance(patcher, comfy.model_patcher.ModelPatcher) else patcher
     if model is patcher or not hasattr(model, "memory_used_forward"):
@@ -133,7 +151,12 @@ def open_engine(patcher: Any, size: tuple[int, int]) -> Engine:
         )
     device = patcher.load_device
     ours = isinstance(model, AMTModel)
-    network: Interpolator | AnyTimeInterpolator = model.network if ours else _CoreInterpolator(model)
+    if motion_scale not in MOTION_SCALES or not (ours or motion_scale == "auto"):
+        expected = ", ".join(MOTION_SCALES) if ours else "auto with a model that is not AMT"
+        raise ValueError(f"motion_scale: expected {expected}, got {motion_scale}")
+    scale = MOTION_SCALES[motion_scale]
+    network: Interpolator | AnyTimeInterpolator
+    network = ScaledAMT(model.network, scale, carried=model.carried) if ours else _CoreInterpolator(model)
     memory = model.memory_used_forward((1, *size, 3), model.get_dtype())
     # In full: a partial load leaves PReLU weights behind on the CPU.
     mm.load_models_gpu([patcher], memory_required=memory, force_full_load=True)

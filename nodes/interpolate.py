@@ -25,6 +25,7 @@ from .inputs import (
     gaps_input,
     model_input,
     more_images_input,
+    motion_scale_input,
     passes_input,
     source_analysis,
 )
@@ -60,6 +61,7 @@ class AMTInterpolate(io.ComfyNode):
                 ),
                 more_images_input(),
                 gaps_input(),
+                motion_scale_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -96,6 +98,7 @@ class AMTInterpolate(io.ComfyNode):
         meta_batch: Any = None,
         more_images: io.Autogrow.Type | None = None,
         gaps: str = "",
+        motion_scale: str = "auto",
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
@@ -124,7 +127,7 @@ class AMTInterpolate(io.ComfyNode):
             return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
-        engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
+        engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
         sources = replace(analysis, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
@@ -132,7 +135,9 @@ class AMTInterpolate(io.ComfyNode):
             result[index] = frame
             progress.frame(frame)
         batch.remember(images)
-        return io.NodeOutput(result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate))
+        return io.NodeOutput(
+            result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate, network=engine.network)
+        )
 
 
 def _is_linked(hidden: Any, output: int) -> bool:

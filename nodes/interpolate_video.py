@@ -25,6 +25,7 @@ from .inputs import (
     cut_inputs,
     end_input,
     model_input,
+    motion_scale_input,
     output_rate_input,
     passes_input,
     source_analysis,
@@ -90,6 +91,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                     optional=True,
                     tooltip="For length: how many seconds the result lasts.",
                 ),
+                motion_scale_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -114,6 +116,7 @@ class AMTInterpolateVideo(io.ComfyNode):
         repeated_frames: str = "hold",
         speed_curve: str = EXAMPLE,
         seconds: float = 10,
+        motion_scale: str = "auto",
     ) -> io.NodeOutput:
         passes = check_passes(recursive_interpolation_passes)
         if time not in TIMES:
@@ -128,7 +131,7 @@ class AMTInterpolateVideo(io.ComfyNode):
         check_seconds(seconds)
         try:
             source = open_video(video)
-            engine = open_engine(interp_model, source.size)
+            engine = open_engine(interp_model, source.size, motion_scale)
             if time == "length":
                 plan = replace(plan, curve=_speed_for(source.timing.end - source.timing.start, seconds))
             silent = plan.heard is not None and slow_motion_sound == "drop"
@@ -149,7 +152,7 @@ class AMTInterpolateVideo(io.ComfyNode):
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
         notes = [*source.notes(), *sound.notes]
-        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length, notes)
+        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length, notes, engine.network)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
 
 

@@ -66,9 +66,10 @@ class AMTModelLoader(io.ComfyNode):
         dtype = _dtype(precision, device)
         found = find_checkpoint(model_name, model_folders())
         path = _download(found) if isinstance(found, Record) else found
-        network = FastAMT(load_checkpoint(path).network.to(dtype))
+        checkpoint = load_checkpoint(path)
+        network = FastAMT(checkpoint.network.to(dtype))
         compilation = _compile(network, device) if torch_compile else None
-        model = AMTModel(network, printable(model_name), compilation)
+        model = AMTModel(network, printable(model_name), compilation, carried=checkpoint.carried)
         patcher = comfy.model_patcher.CoreModelPatcher(
             model, load_device=device, offload_device=mm.unet_offload_device()
         )

@@ -11,9 +11,10 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..amt.flow_colours import MotionPictures, motion_pictures
-from ..amt.network import AMT, Motion
+from ..amt.motion_scale import ScaledAMT
+from ..amt.network import Motion
 from .checks import check_images
-from .inputs import InterpModel
+from .inputs import InterpModel, motion_scale_input
 from .interp_model import open_engine
 
 FIELDS = ["mean", "each"]
@@ -48,6 +49,7 @@ class AMTShowMotion(io.ComfyNode):
                     tooltip="Motion of this many pixels is painted in full colour. 0: the node chooses the length "
                     "that 99% of the pixels do not reach.",
                 ),
+                motion_scale_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -65,7 +67,14 @@ class AMTShowMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, interp_model: Any, images: Tensor, fields: str = "mean", longest_flow: float = 0) -> io.NodeOutput:
+    def execute(
+        cls,
+        interp_model: Any,
+        images: Tensor,
+        fields: str = "mean",
+        longest_flow: float = 0,
+        motion_scale: str = "auto",
+    ) -> io.NodeOutput:
         images = check_images(images)[..., :3]
         if len(images) < 2:
             raise ValueError("images: expected at least two frames, got one. Put two together with Batch Images.")
@@ -73,8 +82,8 @@ class AMTShowMotion(io.ComfyNode):
             raise ValueError(f"fields: expected mean or each, got {fields}")
         if not 0 <= longest_flow < float("inf"):
             raise ValueError(f"longest_flow: expected a length in pixels, 0 or more, got {longest_flow}")
-        engine = open_engine(interp_model, (images.shape[1], images.shape[2]))
-        if not isinstance(engine.network, AMT):
+        engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
+        if not isinstance(engine.network, ScaledAMT):
             raise TypeError(
                 f"interp_model: expected an AMT model from Load AMT Model, got {type(interp_model.model).__name__}. "
                 "Other models do not tell what motion they see"
@@ -97,12 +106,12 @@ class AMTShowMotion(io.ComfyNode):
 
 
 @torch.inference_mode()
-def _motion(network: AMT, frame0: Tensor, frame1: Tensor, device: torch.device) -> Motion:
+def _motion(network: ScaledAMT, frame0: Tensor, frame1: Tensor, device: torch.device) -> Motion:
     """The motion between two frames [h, w, 3], at the middle, without the padding and on the CPU."""
     size = (frame0.shape[0], frame0.shape[1])
     pair = torch.stack((frame0, frame1)).to(device, torch.float32).movedim(-1, 1)
     pair = network.padding.pad(pair)
-    motion = network.motion(pair[:1], pair[1:], torch.tensor([0.5]))
+    motion = network.motion(pair[:1], pair[1:])
     return motion.map(lambda part: network.padding.crop(part, size).cpu())
 
 

@@ -16,7 +16,7 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
 
-from .interp_model import describe
+from .interp_model import describe, describe_motion
 
 ONE_FRAME = "There is only one frame, so it stays as it is. To make frames between, connect at least two images."
 
@@ -56,11 +56,12 @@ class Progress:
         rate: Fraction | None = None,
         length: Fraction | None = None,
         notes: Sequence[str] = (),
+        network: object = None,
     ) -> ui.PreviewText:
         """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
 
         rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
-        notes: sentences on what differs from the source.
+        notes: sentences on what differs from the source. network: the engine's, which may tell how it found motion.
         """
         height, width = self._size
         facts = f"{width} x {height}"
@@ -69,7 +70,9 @@ class Progress:
         frames = "1 frame" if self._done == 1 else f"{self._done} frames"
         took = _time(time.monotonic() - self._start)
         # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.
-        return show_text("\n".join((f"{frames} in {took}: {facts}.", f"{describe(interp_model)}.", *notes)))
+        motion = describe_motion(network)
+        how = describe(interp_model) + (f"; {motion}" if motion else "")
+        return show_text("\n".join((f"{frames} in {took}: {facts}.", f"{how}.", *notes)))
 
 
 def show_text(text: str) -> ui.PreviewText:

@@ -69,7 +69,7 @@ def test_a_4k_pair_takes_less_than_8_gib_and_as_much_as_estimated(
     monkeypatch.setattr(fast_model, "choose_operations", lambda _device, **_: operations)
     with torch.device("meta"):
         network = FastAMT(AMT(config).to(dtype), correlation=unread)
-        monkeypatch.setattr(network, "_check_timestep", lambda timestep: timestep)  # it reads the timestep
+        monkeypatch.setattr(network, "check_timestep", lambda timestep: timestep)  # it reads the timestep
         frames, timestep = torch.empty(1, 3, *network.padding.padded(size)), torch.empty(1)
     peak = shapes_peak(lambda: network(frames, frames, timestep))
     assert peak < 8 * GIB

@@ -181,7 +181,7 @@ def test_times_that_no_one_can_look_at_in_time_give_no_picture(time: float, monk
     monkeypatch.setattr(
         torch.Tensor, "device", property(lambda self: torch.device("cuda") if self is timestep else CPU)
     )
-    assert FastAMT(GOLDEN_S)._check_timestep(timestep).isnan().all()
+    assert FastAMT(GOLDEN_S).check_timestep(timestep).isnan().all()
 
 
 def test_unpadded_frames_are_refused() -> None:

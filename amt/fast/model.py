@@ -101,10 +101,12 @@ class FastAMT(AMT):
 
     @torch.no_grad()
     def merge(self, frame0: Tensor, frame1: Tensor, motion: Motion) -> Tensor:
+        """As `AMT.merge`; the motion may also be one of frames so many times as small as these."""
         halo = self.config.merge_kernel - 1
+        factor = frame0.shape[-1] // motion.flow0.shape[-1]
 
         def merge(band: Band) -> tuple[Tensor]:
-            near = motion.map(lambda field: field[..., band.rows, :])
+            near = motion.enlarged(factor, band.rows)
             merged = self.operations.merge(self.comb_block, frame0, frame1, near, band.rows.start)
             return (without_rows(merged, band.above, band.below),)
 
@@ -127,9 +129,9 @@ class FastAMT(AMT):
         (merged,) = self._in_bands(last_level, coarse.feature, width=self._width(1), halo=DECODER_HALO + most)
         return merged.clamp_(0, 1)
 
-    def _check_timestep(self, timestep: Tensor) -> Tensor:
+    def check_timestep(self, timestep: Tensor) -> Tensor:
         if timestep.device.type == "cpu":
-            timestep = super()._check_timestep(timestep)
+            timestep = super().check_timestep(timestep)
             # From pinned memory it comes to the device without a wait.
             on_cuda = next(self.parameters()).device.type == "cuda"
             return timestep.pin_memory() if on_cuda else timestep

@@ -9,7 +9,7 @@ level gives several flow fields, and the candidates warped by them are merged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -20,7 +20,7 @@ from .correlation import Correlation, CorrelationVolume
 from .decoders import Decoder, UpdateBlock
 from .encoders import ContextEncoder, FeatureEncoder
 from .padding import PADDING
-from .sampling import resize_flow, warp
+from .sampling import resize, resize_flow, warp
 
 Contexts = tuple[Tensor, Tensor, Tensor, Tensor]
 """Context features of a frame at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
@@ -71,6 +71,23 @@ class Motion:
         """With a function applied to flow0, flow1, mask and residual each, and the coarse flows as they are."""
         fields = (self.flow0, self.flow1, self.mask, self.residual)
         return Motion(*(change(field) for field in fields), coarse_flows=self.coarse_flows)
+
+    def enlarged(self, factor: int, rows: slice | None = None) -> Motion:
+        """For frames `factor` times as large, or some rows of them: fields resized, and flows with their vectors."""
+        height = self.flow0.shape[-2]
+        rows = rows or slice(0, factor * height)
+        if factor == 1:
+            return self.map(lambda field: field[..., rows, :])
+        # A row more on either side, so that rows in parts are what they are in whole.
+        first, last = max(rows.start // factor - 1, 0), min(-(-rows.stop // factor) + 1, height)
+
+        def enlarge(field: Tensor) -> Tensor:
+            large = resize(rearrange(field[..., first:last, :], "b f c h w -> (b f) c h w"), factor)
+            large = large[..., rows.start - factor * first : rows.stop - factor * first, :]
+            return rearrange(large, "(b f) c h w -> b f c h w", f=field.shape[1])
+
+        enlarged = self.map(enlarge)
+        return replace(enlarged, flow0=enlarged.flow0 * factor, flow1=enlarged.flow1 * factor)
 
 
 class AMT(nn.Module):
@@ -188,7 +205,7 @@ class AMT(nn.Module):
         if self.padding.padded(size) != size:
             raise ValueError(f"expected frames padded to {self.padding.padded(size)}, got {size}: use AMT.padding")
 
-    def _check_timestep(self, timestep: Tensor) -> Tensor:
+    def check_timestep(self, timestep: Tensor) -> Tensor:
         """The timestep as it is. Raises ValueError where it is not between 0 and 1."""
         if not bool(((timestep > 0) & (timestep < 1)).all()):
             raise ValueError(
@@ -201,7 +218,7 @@ class AMT(nn.Module):
         """Levels 4, 3 and 2 (section 5)."""
         contexts0, contexts1 = pair.contexts0, pair.contexts1
         b = len(pair.frame0)
-        timestep = self._check_timestep(timestep).to(pair.frame0.device, torch.float32, non_blocking=True)
+        timestep = self.check_timestep(timestep).to(pair.frame0.device, torch.float32, non_blocking=True)
         timestep = timestep.reshape(-1, 1, 1, 1).expand(b, 1, 1, 1)
 
         def look_up(flow: Tensor) -> Tensor:

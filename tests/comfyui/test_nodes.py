@@ -203,12 +203,13 @@ def test_core_node_asks_an_any_time_network_directly(nodes: SimpleNamespace, pat
     (result,) = nodes.core_interpolate(model, numbered(2), 5).result
     torch.testing.assert_close(result[:, 0, 0, 0], torch.arange(6) / 10)
     assert model.model.network.asked == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert model.model.network.opened == 1
 
 
 def test_core_node_and_ours_make_the_same_frames(nodes: SimpleNamespace, amt_s: Any) -> None:
     coarse = random_images(3, 5, 7).permute(0, 3, 1, 2)
     images = nn.functional.interpolate(coarse, (60, 90), mode="bilinear").permute(0, 2, 3, 1)
-    ours, _ = nodes.interpolate(amt_s, images, 2).result
+    ours, *_ = nodes.interpolate(amt_s, images, 2).result
     (cores,) = nodes.core_interpolate(amt_s, images, 4).result
     # Rounding differs with the memory's layout, and the formula's weights make more of it than trained ones.
     torch.testing.assert_close(ours, cores, atol=1e-3, rtol=0)
@@ -225,10 +226,22 @@ def core_model(request: pytest.FixtureRequest, nodes: SimpleNamespace, patch: Ca
 
 def test_core_models_give_in_our_node_what_they_give_in_core(nodes: SimpleNamespace, core_model: Any) -> None:
     images = random_images(2, 100, 130)
-    ours, _ = nodes.interpolate(core_model, images, 2).result
+    ours, *_ = nodes.interpolate(core_model, images, 2).result
     (cores,) = nodes.core_interpolate(core_model, images, 4).result
     torch.testing.assert_close(ours, cores, atol=1e-5, rtol=0)
     assert torch.equal(ours[::4], images)
+
+
+def test_core_models_look_at_each_frame_once(
+    nodes: SimpleNamespace, core_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    extract = core_model.model.extract_features
+    monkeypatch.setattr(core_model.model, "extract_features", lambda image: (seen.append(image), extract(image))[1])
+    images = random_images(3, 64, 64)
+    result, *_ = nodes.interpolate(core_model, images, 2).result
+    assert len(seen) == len(images)
+    assert torch.equal(result[::4], images)
 
 
 def test_core_models_keep_alpha(nodes: SimpleNamespace, core_model: Any) -> None:

@@ -58,7 +58,7 @@ def test_an_animated_picture_keeps_its_duration(comfyui_server: LocalServer, tmp
     for path in (ROOT / "media" / "amt_demo_car.webp", comfyui_server.download(file, tmp_path)):
         with Image.open(path) as animation:
             durations.append([])
-            for number in range(animation.n_frames):
+            for number in range(animation.n_frames):  # pyright: ignore[reportAttributeAccessIssue]
                 animation.seek(number)
                 animation.load()
                 durations[-1].append(animation.info["duration"])
