@@ -285,14 +285,14 @@ def test_language(editor: EditorPage, picture: Callable[..., None]) -> None:
         editor.open()
 
 
-def test_the_pack_adds_nothing_to_the_page(editor: EditorPage) -> None:
-    """No script, and no request: the editor asks for the pack's files when somebody opens them.
+def test_the_pack_adds_one_script_to_the_page(editor: EditorPage) -> None:
+    """And no other request: the editor asks for the pack's other files when somebody opens them.
 
     All nodes, translations and names of templates come in answers that are there without the pack, too.
     """
     asked: list[str] = []
     editor.page.on("request", lambda request: asked.append(request.url))
     editor.open()
-    assert asked
-    assert not [url for url in asked if "amt" in url.lower()]
-    assert not [path for path in editor.server.get("/extensions") if PACK_FOLDER in path]
+    script = f"/extensions/{PACK_FOLDER}/editor.js"
+    assert [url for url in asked if "amt" in url.lower()] == [editor.server.url + script]
+    assert [path for path in editor.server.get("/extensions") if PACK_FOLDER in path] == [script]

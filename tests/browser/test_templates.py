@@ -16,6 +16,8 @@ SENDS = ("AMTFalInterpolate", "AMTFalInterpolateVideo")
 """Needs a key, and costs: opened here, and not run."""
 SHOWS_RESULT = ("SaveVideo", "VHS_VideoCombine")
 """Shows a video."""
+ANIMATION = "SaveAnimatedWEBP"
+"""Shows an animated picture."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -62,6 +64,11 @@ def test_template(editor: EditorPage, name: str, picture: Callable[..., None]) -
     for widget, value in (("recursive_interpolation_passes", 1), ("multiplier", 2)):
         editor.set_widget(widget, value)
     editor.run()
+    if ANIMATION in types:
+        (shown, *_) = editor.wait_for_output(ANIMATION)["images"]
+        assert shown["filename"].endswith(".webp")
+        picture(name)
+        return
     for node_type in types.intersection(SHOWS_RESULT):
         ((file,),) = (
             value
