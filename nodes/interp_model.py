@@ -55,7 +55,9 @@ class AMTModel(nn.Module):
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes that one pair of frames needs; shape is that of an IMAGE batch, [frames, h, w, c]."""
-        return self.network.memory_used((shape[1], shape[2]), device=mm.get_torch_device())
+        used = self.network.memory_used((shape[1], shape[2]), device=mm.get_torch_device())
+        # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32.
+        return used + (8 * 4 * self.network.config.fields * shape[1] * shape[2] if self.carried else 0)
 
     def extract_features(self, img: Tensor) -> None:
         """Nothing is worth keeping from pair to pair: both encoders see frames less the mean of their pair."""

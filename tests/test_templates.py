@@ -34,9 +34,10 @@ def test_name_can_be_linked(name: str) -> None:
 def test_thumbnail(name: str) -> None:
     path = WORKFLOWS / f"{name}.jpg"
     with Image.open(path) as picture:
-        assert picture.format == "JPEG"
+        assert picture.format == "WEBP"  # moving, under the name that the template browser asks for
+        assert getattr(picture, "n_frames", 1) >= 8
         assert min(picture.size) >= 256
-    assert path.stat().st_size < 100_000
+    assert path.stat().st_size < 250_000
 
 
 @pytest.mark.parametrize("name", NAMES)
