@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from editor_page import EditorPage
 from servers import PACK_FOLDER
 from setup.install import ROOT
+from setup.server import LocalServer
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 SENDS = ("AMTFalInterpolate", "AMTFalInterpolateVideo")
@@ -18,6 +21,22 @@ SHOWS_RESULT = ("SaveVideo", "VHS_VideoCombine")
 """Shows a video."""
 ANIMATION = "SaveAnimatedWEBP"
 """Shows an animated picture."""
+
+LASTS = {
+    "amt_01_frame_interpolation_16_to_32_fps_with_sound": 3 / 24,
+    "amt_02_frame_interpolation_to_60_fps_with_sound": 3 / 24,
+    "amt_03_frame_interpolation_image_batch_to_video": 3 / 24,
+    "amt_04_frame_interpolation_two_images_to_2_seconds": 2,
+    "amt_05_frame_interpolation_slow_motion": 2 * 3 / 24,
+    "amt_10_frame_interpolation_vhs_video_combine": 3 / 24,
+}
+"""Seconds that the picture lasts, of a clip of three frames at 24 a second: nobody typed a rate that they belong to."""
+
+
+def seconds_of(path: Path) -> float:
+    with av.open(str(path)) as video:
+        stream = video.streams.video[0]
+        return float((stream.duration or 0) * (stream.time_base or 0))
 
 
 def read(name: str) -> dict[str, Any]:
@@ -76,6 +95,10 @@ def test_template(editor: EditorPage, name: str, picture: Callable[..., None]) -
             if isinstance(value, list) and isinstance(value[0], dict)
         )
         assert file["filename"].endswith(".mp4")
+        if name in LASTS:
+            assert isinstance(editor.server, LocalServer)
+            path = editor.server.base / "output" / file["subfolder"] / file["filename"]
+            assert seconds_of(path) == pytest.approx(LASTS[name], abs=1 / 24)
     editor.page.wait_for_function(
         """() => {
             const video = [...document.querySelectorAll("video")].find(video => video.src.includes("type=output"))
