@@ -23,7 +23,10 @@ REPEATS = ("hold", "replace")
 MOTION_SCALES = {"auto": None, "1": 1, "1/2": 2, "1/4": 4}
 """At 1/value of the size motion is found; None is what suits each pair."""
 
-SEARCH_ALIASES = ["amt", "rife", "film", "vfi", "slow motion", "smooth", "interpolate frames", "fps", "tween"]
+SEARCH_ALIASES = [
+    *("amt", "rife", "film", "vfi", "interpolate frames", "tween"),
+    *("smooth", "fps", "60 fps", "slow motion", "speed", "loop", "gif"),
+]
 """What people type who look for frame interpolation."""
 
 

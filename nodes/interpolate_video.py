@@ -49,7 +49,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             category="video/AMT",
             description="Makes frames between the frames of a video of any length, without holding it in memory, and "
             "keeps its sound.",
-            search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate", "60 fps", "loop"],
+            search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate"],
             inputs=[
                 model_input(),
                 io.Video.Input(
