@@ -97,7 +97,8 @@ def track_of_samples(samples: np.ndarray, rate: int, curve: SpeedCurve | None) -
 def _encoded(source: Source, stream: av.AudioStream, part: Part, curve: SpeedCurve | None) -> EncodedTrack:
     context = stream.codec_context
     channels = channels_of_stream(context)
-    lossless = curve is None and _is_linear(context) and channels.layout == context.layout.name
+    as_given = channels.layout == context.layout.name or (not channels.mixed and channels.count == context.channels)
+    lossless = curve is None and _is_linear(context) and as_given
     rate = context.sample_rate if lossless or context.sample_rate in AAC_RATES else 48000
     if stream.duration is not None and not clock_may_jump(cast(InputContainer, stream.container)):
         # Samples beyond that were added by an encoder to fill its last packet.

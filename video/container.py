@@ -112,31 +112,49 @@ def demuxed(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
 class _SteadyClock:
     """Removes the jumps of a clock, which are there when a camera was restarted or recordings were joined.
 
-    As in ffmpeg, a jump in one stream moves all streams, so that picture and sound stay together.
+    All streams jump, though not at the same packet: what was filmed last comes between what was heard first behind the
+    joint. So each stream jumps when its own times do, and takes over the offset of a stream that jumped before it:
+    picture and sound stay together.
     """
 
     LATE = Fraction(10)
-    """A packet that is later than expected by more than these seconds follows a jump, not a pause."""
+    """Seconds after the expected time from which on a packet's time is a jump, not a gap; as in ffmpeg."""
     EARLY = Fraction(1, 10)
-    """The same for a packet that is earlier than expected."""
+    """The same, for a packet whose time is before the expected one."""
+    UNEVEN = Fraction(1)
+    """Seconds by which one stream may end earlier than another where recordings are joined."""
 
     def __init__(self) -> None:
-        self._offset = Fraction(0)
+        self._offsets = [Fraction(0)]
+        """Of the recordings, in order; to be added to their times."""
+        self._recording: dict[int, int] = {}
+        """By stream: in which recording it is."""
         self._expected: dict[int, Fraction] = {}
         """The stream's index -> when its next packet should begin."""
 
     def correct(self, packet: av.Packet) -> None:
-        time = packet.pts if packet.dts is None else packet.dts
-        if time is None:
+        ticks = packet.pts if packet.dts is None else packet.dts
+        if ticks is None:
             return
-        begins = time * packet.time_base + self._offset
-        expected = self._expected.get(packet.stream.index, begins)
-        if not -self.EARLY <= begins - expected <= self.LATE:
-            self._offset += expected - begins
-            begins = expected
-        ends = begins + (packet.duration or 0) * packet.time_base
-        self._expected[packet.stream.index] = max(expected, ends)
-        moved = round(self._offset / packet.time_base)
+        stream, time = packet.stream.index, ticks * packet.time_base
+        recording = self._recording.get(stream, 0)
+        expected = self._expected.get(stream, time + self._offsets[recording])
+        if not -self.EARLY <= time + self._offsets[recording] - expected <= self.LATE:
+            recording = self._next_recording(recording, time, expected)
+        self._recording[stream] = recording
+        offset = self._offsets[recording]
+        self._expected[stream] = max(expected, time + offset + (packet.duration or 0) * packet.time_base)
+        moved = round(offset / packet.time_base)
         if moved:
             packet.pts = None if packet.pts is None else packet.pts + moved
             packet.dts = None if packet.dts is None else packet.dts + moved
+
+    def _next_recording(self, recording: int, time: Fraction, expected: Fraction) -> int:
+        """The one in which another stream already is, or else a new one."""
+        for later in range(recording + 1, len(self._offsets)):
+            late = time + self._offsets[later] - expected
+            if -self.UNEVEN <= late <= self.LATE:
+                self._offsets[later] += max(Fraction(0), -late)  # the picture must not begin before the last one ended
+                return later
+        self._offsets.append(expected - time)
+        return len(self._offsets) - 1

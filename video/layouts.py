@@ -29,6 +29,8 @@ def channels_of_stream(context: av.AudioCodecContext) -> Channels:
     given = context.layout
     if given.name in LAYOUTS.values():
         return Channels(given.name, given.nb_channels, True)
+    if given.name.endswith(" channels"):  # FFmpeg's name where the file gives none
+        return channels_of_samples(given.nb_channels)
     target = next((layout for count, layout in LAYOUTS.items() if count >= given.nb_channels), "7.1")
     if _can_be_mixed(given, target):
         return Channels(target, av.AudioLayout(target).nb_channels, True)

@@ -143,8 +143,9 @@ def _timed(stream: av.VideoStream, pts: np.ndarray, time_base: Fraction, last_du
         measured = (frames - 1) / seconds if seconds else (said or [1 / last])[0]
     except ZeroDivisionError:
         raise _no_rate() from None
-    # Containers round the rate that they say. So the usual rate near it is tried first, and then the rate itself.
-    for rate in (*map(_nominal, (*said, measured)), *said):
+    # Containers round the rate that they say. So the rate that it stands for is tried first, and then the rate itself.
+    rates = (*said, measured)
+    for rate in (*map(_nominal, rates), *(rate.limit_denominator(1001) for rate in rates), *said):
         # In frames; what the container rounded is half a unit of the time base away, or almost one where it cuts off.
         places = (pts - first) * float(time_base * rate)
         gaps = np.diff(np.round(places)) if frames > 1 else np.ones(1)
