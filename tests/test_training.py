@@ -1,21 +1,24 @@
 """scripts/training on a synthetic clip: what it draws, what it minimises, and that it goes on where it stopped."""
 
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.models.loading import load_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
+from training import samples as training_samples
 from training import train as training
 from training.clips import Clip
-from training.flow_guide import guide_loss
+from training.flow_guide import guide_loss, trusted
 from training.losses import census, charbonnier
 from training.optimizer import MuonAndAdamW
-from training.triplets import even_triplets
+from training.samples import EARLIEST, Batch, Samples
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +40,8 @@ def moving_texture(frames: int = 12, size: int = 144) -> Clip:
     return Clip("texture", video, gaps, np.zeros(frames - 1, bool))
 
 
-def all_triplets(clip: Clip) -> dict[str, dict[int, list[int]]]:
-    return {clip.name: {stride: list(range(len(clip.frames) - 2 * stride)) for stride in (1, 2, 3)}}
-
-
-def samples(clip: Clip, seed: int) -> training.Samples:
-    return training.Samples([clip], all_triplets(clip), crop=128, seed=seed)
+def samples(clip: Clip, seed: int) -> Samples:
+    return Samples([clip], [(128, 128)], seed=seed)
 
 
 @pytest.fixture
@@ -50,12 +49,11 @@ def clip() -> Clip:
     return moving_texture()
 
 
-def run(folder: Path, clip: Clip, count: int, *more: str) -> training.State:
-    words = ["--samples", str(count), "--crop", "128", "--batch", "1", "--run", str(folder), "--report-every", "1000"]
-    words += more
-    validation = training.Validation([clip.frames[[0, 1, 2]]])
-    training.train(training.parse(words), [clip], all_triplets(clip), validation)
-    network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
+def run(folder: Path, clip: Clip, count: int, **more: Any) -> training.State:
+    options = training.Options(run=folder, samples=count, crops=((128, 128),), batch=1, report_every=1000, **more)
+    validation = training.Validation([(Fraction(1, 2), clip.frames[[0, 1, 2]])])
+    training.train(options, [clip], validation)
+    network, average = (channels_last(AMT(S)) for _ in range(2))
     state = training.State(network, average, MuonAndAdamW(network, 1e-3))
     state.load(folder / "state.pt")
     return state
@@ -70,70 +68,75 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 class TestSamples:
-    def test_some_show_one_frame_three_times(self, clip):
-        batch = samples(clip, 0).batch(200)
-        still = sum(torch.equal(a, b) and torch.equal(b, c) for a, b, c in batch)
-        assert 0 < still < 20
-
-    def test_a_batch_is_triplets_of_crops(self, clip):
+    def test_a_batch_is_crops_with_their_times_and_flows(self, clip):
         batch = samples(clip, 0).batch(3)
-        assert batch.shape == (3, 3, 3, 128, 128)
-        assert batch.dtype == torch.float32
-        assert 0 <= float(batch.min()) <= float(batch.max()) <= 1
+        assert batch.frames.shape == (3, 3, 3, 128, 128)
+        assert batch.frames.dtype == torch.float32
+        assert 0 <= float(batch.frames.min()) <= float(batch.frames.max()) <= 1
+        assert batch.times.shape == (3,)
+        assert batch.flows.shape == (3, 4, 128, 128)
 
-    def test_frames_follow_each_other(self, clip):
-        """The middle is as far from either end, and nearer to both than they are to each other."""
-        for frames in samples(clip, 1).batch(8):
-            before, after, across = (
-                float((a - b).abs().mean())
-                for a, b in ((frames[0], frames[1]), (frames[1], frames[2]), (frames[0], frames[2]))
-            )
-            assert before == pytest.approx(after, rel=0.2)
-            assert across > max(before, after)
+    def test_every_shape_that_was_asked_for(self, clip):
+        drawn = Samples([clip], [(128, 128), (128, 144)], seed=0)
+        assert {tuple(drawn.batch(1).frames.shape[3:]) for _ in range(12)} == {(128, 128), (128, 144)}
+
+    def test_what_shows_one_frame_three_times_moves_nowhere(self, clip, monkeypatch):
+        monkeypatch.setattr(training_samples, "STILL", 1)
+        batch = samples(clip, 0).batch(2)
+        assert torch.equal(batch.frames[:, 0], batch.frames[:, 1])
+        assert torch.equal(batch.frames[:, 0], batch.frames[:, 2])
+        assert not batch.flows.any()
+
+    def test_times_are_of_all_kinds_and_the_middle_often(self, clip):
+        times = samples(clip, 1).batch(40).times
+        middle = (times == 0.5).float().mean()
+        assert 0.2 < middle < 0.7
+        assert EARLIEST <= float(times.min()) < 0.3
+        assert 0.7 < float(times.max()) <= 1 - EARLIEST
+
+    def test_flows_are_those_of_the_steady_motion(self, clip):
+        """From the middle as far on as back, whenever the hidden frame was taken; and the frames are that far apart."""
+        batch = samples(clip, 2).batch(12)
+        medians = batch.flows.flatten(2).median(dim=2).values
+        ways = list(zip(medians[:, :2], medians[:, 2:], strict=True))
+        for back, on in ways:
+            assert torch.allclose(back, -on, atol=0.1 * float(on.norm()) + 0.2)
+        assert len({round(float((on - back).norm())) for back, on in ways}) > 5
+
+    def test_flows_lead_to_the_same_in_both_frames(self, clip):
+        for sample in range(6):
+            assert float(trusted(samples(clip, sample).batch(1)).mean()) > 0.6
 
     def test_one_change_of_light_for_all_three_frames(self):
         """Of a clip whose frames are all the same, a sample's are too, whatever is done to them; and it is done."""
         still = moving_texture()
         frames = np.repeat(still.frames[:1], len(still.frames), axis=0)
-        same_frames = Clip("still", frames, still.change, still.cut)
-        batch = samples(same_frames, 2).batch(6)
-        assert torch.equal(batch[:, 0], batch[:, 1])
-        assert torch.equal(batch[:, 0], batch[:, 2])
-        assert len({round(float(frame.mean()), 4) for frame in batch[:, 0]}) == 6
+        batch = Samples([Clip("still", frames, still.change, still.cut)], [(128, 128)], seed=2)._still(128, 128)
+        coloured = [samples(still, seed)._coloured(batch.frames) for seed in range(6)]
+        assert all(np.array_equal(one[0], one[1]) and np.array_equal(one[0], one[2]) for one in coloured)
+        assert len({round(float(one.mean()), 4) for one in coloured}) == 6
 
     def test_a_seed_gives_the_same_samples(self, clip):
-        first, again, other = (samples(clip, seed).batch(2) for seed in (5, 5, 6))
+        first, again, other = (samples(clip, seed).batch(2).frames for seed in (5, 5, 6))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
+    def test_no_window_across_a_cut(self, clip):
+        """The halves of the clip differ so much that a mixture would be seen."""
+        frames = clip.frames.copy() // 4
+        frames[6:] += 190
+        cut = np.zeros(11, bool)
+        cut[5] = True
+        drawn = Samples([Clip("cut", frames, clip.change, cut)], [(128, 128)], seed=0)
+        for _ in range(8):
+            triplet = drawn._triplet(128, 128)
+            means = triplet.frames.mean(axis=(1, 2, 3))
+            assert means.max() - means.min() < 60
 
-class TestTriplets:
-    def test_all_of_a_steady_motion(self, clip, tmp_path):
-        assert even_triplets([clip], (1, 2, 3), tmp_path / "times.json") == all_triplets(clip)
-
-    def test_none_where_frames_were_dropped(self, clip, tmp_path):
-        """Of 12 frames every third is gone: of three neighbours the middle is never in the middle."""
-        kept = [i for i in range(12) if i % 3 != 2]
-        dropped = Clip("dropped", clip.frames[kept], clip.change[: len(kept) - 1], clip.cut[: len(kept) - 1])
-        found = even_triplets([dropped], (1, 2), tmp_path / "times.json")["dropped"]
-        assert found[1] == []
-        assert found[2] == [0, 1, 2, 3]
-
-    def test_none_across_a_cut(self, clip, tmp_path):
-        cut = clip.cut.copy()
-        cut[6] = True
-        found = even_triplets([Clip("cut", clip.frames, clip.change, cut)], (1, 3), tmp_path / "times.json")["cut"]
-        assert found == {1: [0, 1, 2, 3, 4, 7, 8, 9], 3: [0]}
-
-    def test_none_where_nothing_moves(self, clip, tmp_path):
-        still = Clip("still", np.repeat(clip.frames[:1], 12, axis=0), clip.change, clip.cut)
-        assert even_triplets([still], (1,), tmp_path / "times.json") == {"still": {1: []}}
-
-    def test_looked_at_once(self, clip, tmp_path):
-        first = even_triplets([clip], (1, 2), tmp_path / "times.json")
-        hidden = Clip(clip.name, np.zeros_like(clip.frames), clip.change, clip.cut)
-        assert even_triplets([hidden], (1, 2), tmp_path / "times.json") == first
-        assert even_triplets([hidden], (1, 3), tmp_path / "times.json")[clip.name] == {1: [], 3: []}
+    def test_clips_without_motion_are_refused(self, clip):
+        still = Clip("still", clip.frames, np.zeros(11), clip.cut)
+        with pytest.raises(ValueError, match="expected clips with motion"):
+            samples(still, 0)
 
 
 class TestLoss:
@@ -190,38 +193,47 @@ class TestOptimizer:
         assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def steady(clip: Clip) -> Batch:
+    """The texture moves two pixels a frame to the right."""
+    frames = torch.from_numpy(clip.frames[:3, :128, :128].astype(np.float32) / 255).permute(0, 3, 1, 2)[None]
+    return Batch(frames, torch.tensor([0.5]), flow_pair(2, 128))
+
+
+def flow_pair(x: float, size: int) -> torch.Tensor:
+    return torch.tensor([-x, 0.0, x, 0.0])[None, :, None, None].expand(-1, -1, size, size)
+
+
 class TestFlowGuide:
     def test_least_where_the_flows_are_those_of_the_scene(self, clip):
-        """The texture moves two pixels a frame to the right."""
-        frames = torch.from_numpy(clip.frames[:3, :128, :128].astype(np.float32) / 255).permute(0, 3, 1, 2)[None]
-
         def loss(x: float) -> float:
-            flow = torch.tensor([-x, 0, x, 0])[None, :, None, None]
-            return guide_loss([flow.expand(-1, -1, 128 // s, 128 // s) / s for s in (8, 4, 2)], frames).item()
+            return guide_loss([flow_pair(x / s, 128 // s) for s in (8, 4, 2)], steady(clip)).item()
 
         assert loss(2) < 0.5
         assert loss(2) < loss(1) < loss(0) < loss(-2)
 
+    def test_flows_that_lead_elsewhere_are_not_trusted(self, clip):
+        right = steady(clip)
+        assert trusted(right).mean() > 0.9
+        assert trusted(Batch(right.frames, right.times, 20 * right.flows)).mean() < 0.3
+
 
 class TestRate:
-    TOTAL = 100_000
+    OPTIONS = training.Options(rate=4e-4, fall=0.2)
+    LONG = 10**6
+
+    def rate(self, share: float, steps: int = LONG) -> float:
+        return training.rate(share, steps, self.OPTIONS)
 
     def test_warm_up_peak_and_fall(self):
-        assert training.rate(0, self.TOTAL) < training.PEAK_RATE / 1000
-        assert training.rate(training.WARM_UP, self.TOTAL) == training.PEAK_RATE
-        assert training.rate(int(0.8 * self.TOTAL), self.TOTAL) == pytest.approx(training.PEAK_RATE)
-        half_way = (training.PEAK_RATE + training.LAST_RATE) / 2
-        assert training.rate(int(0.9 * self.TOTAL), self.TOTAL) == pytest.approx(half_way)
-        assert training.rate(self.TOTAL, self.TOTAL) == pytest.approx(training.LAST_RATE)
-
-    def test_falls_over_the_share_asked_for(self):
-        assert training.rate(int(0.9 * self.TOTAL), self.TOTAL, 0.1) == pytest.approx(training.PEAK_RATE)
-        half_way = (training.PEAK_RATE + training.LAST_RATE) / 2
-        assert training.rate(int(0.95 * self.TOTAL), self.TOTAL, 0.1) == pytest.approx(half_way)
+        assert self.rate(0, 0) < self.OPTIONS.rate / 10
+        assert self.rate(0, training.WARM_UP) == self.OPTIONS.rate
+        assert self.rate(0.8) == pytest.approx(self.OPTIONS.rate)
+        assert self.rate(0.9) == pytest.approx(self.OPTIONS.rate * (1 + training.LAST_RATE) / 2)
+        assert self.rate(1) == pytest.approx(self.OPTIONS.rate * training.LAST_RATE)
 
     def test_never_jumps(self):
-        rates = np.array([training.rate(seen, self.TOTAL) for seen in range(0, self.TOTAL + 1, 100)])
-        assert np.abs(np.diff(rates)).max() <= training.PEAK_RATE * 100 / training.WARM_UP * 1.001
+        rates = np.array([self.rate(share) for share in np.linspace(0, 1.01, 1000)])
+        assert np.abs(np.diff(rates)).max() < self.OPTIONS.rate / 100
         assert (rates > 0).all()
 
 
@@ -246,34 +258,34 @@ class TestState:
         assert (tmp_path / "before_fall.pt").exists()
         capsys.readouterr()
         assert run(tmp_path, clip, count=6).seen == 6
-        assert "going on from 4 samples" in capsys.readouterr().out
+        assert "from 4 samples" in capsys.readouterr().out
 
     def test_goes_on_from_weights_alone(self, clip, tmp_path, capsys):
         """As from the bundled ones, whose state nobody has: they are begun with, and what was seen counts."""
         run(tmp_path / "before", clip, 2)
         weights = tmp_path / "before" / training.WEIGHTS
-        begun = run(tmp_path / "none", clip, 2, "--initial", str(weights))  # all samples were seen: none is added
+        begun = run(tmp_path / "none", clip, 2, initial=weights)  # all samples were seen: none is added
         assert begun.seen == 2
         for name, value in load_file(weights).items():
             assert torch.equal(begun.network.state_dict()[name], value.float())
             assert torch.equal(begun.average.state_dict()[name], value.float())
-        more = run(tmp_path / "more", clip, 4, "--initial", str(weights))
+        more = run(tmp_path / "more", clip, 4, initial=weights)
         assert more.seen == 4
         assert more.hours > begun.hours
         assert not same(more.network, begun.network)
-        assert "going on from 2 samples" in capsys.readouterr().out
+        assert "from 2 samples" in capsys.readouterr().out
         with safe_open(tmp_path / "more" / training.WEIGHTS, "pt") as file:
             assert file.metadata()["samples"] == "4"
 
     def test_the_average_follows_the_weights(self):
         torch.manual_seed(0)
-        network, average = (channels_last(training.amt.AMT(training.amt.S)) for _ in range(2))
+        network, average = (channels_last(AMT(S)) for _ in range(2))
 
         def distance() -> float:
             pairs = zip(network.parameters(), average.parameters(), strict=True)
             return math.sqrt(sum(float(((a - b) ** 2).detach().sum()) for a, b in pairs))
 
-        state = training.State(network, average, MuonAndAdamW(network, 1e-3), seen=80_000)
+        state = training.State(network, average, MuonAndAdamW(network, 1e-3), steps=80_000)
         before = distance()
         state.update_average()
         assert distance() == pytest.approx(0.999 * before, rel=1e-4)

@@ -27,6 +27,7 @@ import skimage
 import torch
 from amt_frame_interpolation.amt import network as amt
 from amt_frame_interpolation.amt.fast import FastAMT
+from amt_frame_interpolation.amt.motion_scale import ScaledAMT
 from amt_frame_interpolation.models.digests import sha256
 from amt_frame_interpolation.models.loading import load_checkpoint
 from documents.marks import insert
@@ -66,7 +67,7 @@ class Row:
 
 def read_list(clips: Mapping[str, Clip]) -> dict[str, list[tuple[Window, np.ndarray]]]:
     """The windows of each kind with their frames, all pixels verified."""
-    kinds = {kind: read_windows(LIST, kind) for kind in ("triplets", "gaps")}
+    kinds = {kind: read_windows(LIST, kind) for kind in ("triplets", "gaps", "times")}
     return {kind: [(w, read_frames(clips[w.clip], w)) for w in windows] for kind, windows in kinds.items()}
 
 
@@ -105,16 +106,22 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     for i in range(4):
         quarter = by_motion[len(rows) * i // 4 : len(rows) * (i + 1) // 4]
         parts[f"motion {quarter[0].motion:.1f} to {quarter[-1].motion:.1f} px"] = quarter
-    return {
-        name: {
-            "count": len(part),
-            "figures": {
-                method: {metric: float(np.mean([row.figures[method][metric] for row in part])) for metric in metrics}
-                for method, metrics in rows[0].figures.items()
-            },
-        }
-        for name, part in parts.items()
+    return {name: means(part) for name, part in parts.items()}
+
+
+def by_time(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Means for each time that hidden frames were taken at."""
+    times = sorted({time for row in rows for time in row.window.times})
+    return {str(time): means([row for row in rows if row.window.times == [time]]) for time in times}
+
+
+def means(rows: Sequence[Row]) -> dict[str, Any]:
+    """By method and metric."""
+    figures = {
+        method: {metric: float(np.mean([row.figures[method][metric] for row in rows])) for metric in metrics}
+        for method, metrics in rows[0].figures.items()
     }
+    return {"count": len(rows), "figures": figures}
 
 
 def differences(rows: Sequence[Row], name: str, other: str) -> dict[str, tuple[float, float, float]]:
@@ -168,9 +175,8 @@ def write_pictures(rows: Sequence[Row], clips: Mapping[str, Clip], methods: Mapp
 def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], dict[str, Clip], dict[str, Method]]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = {clip.name: clip for clip in load_clips(VALIDATION, arguments.clips)}
-    networks = {
-        name: Pairwise(FastAMT(load_checkpoint(path).network.to(device)), device) for name, path in arguments.weights
-    }
+    loaded = {name: FastAMT(load_checkpoint(path).network.to(device)) for name, path in arguments.weights}
+    networks = {name: Pairwise(network, device) for name, network in loaded.items()}
     name = next(iter(networks))
     pairwise = {BLEND: Pairwise(Blend()), FLOW: Pairwise(FlowWarp()), **networks}
     methods: dict[str, Method] = dict(pairwise)
@@ -185,6 +191,13 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
     windows = read_list(clips)
     triplets = measure("triplets", windows["triplets"], clips, methods | full_precision)
     gaps = measure("gaps", windows["gaps"], clips, methods)
+    other_times: dict[str, Method] = {BLEND: pairwise[BLEND], FLOW: Pairwise(FlowWarp(any_time=True))}
+    for n, network in loaded.items():
+        # A network for any time is asked as it is, others both ways.
+        if not network.any_time:
+            other_times[f"{n}{report.HALVED}"] = networks[n]
+        other_times[n] = Pairwise(network if network.any_time else ScaledAMT(network, 1, carried=True), device)
+    times = measure("times", windows["times"], clips, other_times)
     ahead = {n: {other: differences([*triplets, *gaps], n, other) for other in methods if other != n} for n in networks}
 
     one_per_clip = list({window.clip: frames for window, frames in reversed(windows["triplets"])}.values())
@@ -209,6 +222,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
         "methods": list(methods),
         "triplets": groups(triplets),
         "gaps": groups(gaps),
+        "times": by_time(times),
         "differences": ahead,
         "checks": [asdict(check) | {"met": check.met} for check in checks],
     }
@@ -218,7 +232,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
 def write_docs(results: dict[str, Any], pictures: Sequence[str]) -> None:
     FIGURES.parent.mkdir(exist_ok=True)
     FIGURES.write_text(json.dumps(results, indent=1) + "\n")
-    blocks = {name: getattr(report, name)(results) for name in ("summary", "details", "checks", "training")}
+    blocks = {name: getattr(report, name)(results) for name in ("summary", "details", "times", "checks", "training")}
     for path in (README, CARD):
         folder = "../docs/pictures" if path == CARD else "docs/pictures"
         shown = "\n\n".join(f"![Inputs, other methods, AMT-S and the truth]({folder}/{name})" for name in pictures)
@@ -249,7 +263,9 @@ def main() -> None:
     if arguments.write_docs and "samples" not in identify(arguments.weights[0][1]):
         parser.error(f"{arguments.weights[0][1]} has no record of its training in it: export it with scripts/training")
     results, triplets, clips, methods = evaluate(arguments)
-    print("\n\n".join((report.summary(results), report.details(results), report.checks(results))))
+    print(
+        "\n\n".join((report.summary(results), report.details(results), report.times(results), report.checks(results)))
+    )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.write_docs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -27,37 +27,54 @@ Method = Callable[[Clip, Window], np.ndarray]
 
 @dataclass(frozen=True)
 class Pairwise:
-    """Whatever makes the middle of two frames, run recursively as in use; it sees the two given frames alone."""
+    """Whatever makes a frame between two, run as in use; it sees the two given frames alone."""
 
     interpolator: Interpolator | AnyTimeInterpolator
     device: torch.device = CPU
 
     def __call__(self, clip: Clip, window: Window) -> np.ndarray:
-        return self.between(clip.frames[window.frames[0]], clip.frames[window.frames[-1]], len(window.frames) - 2)
+        return self.at(clip.frames[window.frames[0]], clip.frames[window.frames[-1]], window.times)
 
     def between(self, frame0: np.ndarray, frame1: np.ndarray, count: int) -> np.ndarray:
         """`count` frames, evenly spaced, between two of uint8 [h, w, 3]."""
+        return self.at(frame0, frame1, [Fraction(i, count + 1) for i in range(1, count + 1)])
+
+    def at(self, frame0: np.ndarray, frame1: np.ndarray, times: Sequence[Fraction]) -> np.ndarray:
+        """Frames at these times between two of uint8 [h, w, 3]."""
         frames = [torch.from_numpy(frame.astype(np.float32) / 255) for frame in (frame0, frame1)]
-        positions = [Fraction(i, count + 1) for i in range(1, count + 1)]
-        return torch.stack(list(Engine(self.interpolator, self.device).run(frames, positions))).numpy()
+        return torch.stack(list(Engine(self.interpolator, self.device).run(frames, times))).numpy()
 
 
-class Blend:
-    """Linear blending: the mean of both frames."""
+class _OfFrames:
+    """Makes frames at any time from the two frames alone, so that there is nothing to keep of a pair."""
+
+    def open_pair(self, frame0: Tensor, frame1: Tensor) -> tuple[Tensor, Tensor]:
+        return frame0, frame1
+
+    def frame_at(self, pair: tuple[Tensor, Tensor], timestep: Tensor) -> Tensor:
+        return self(*pair, timestep)
+
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Blend(_OfFrames):
+    """Linear blending of both frames, their mean in the middle."""
 
     padding = Padding()
-    any_time = False
+    any_time = True
 
-    def __call__(self, frame0: Tensor, frame1: Tensor, _: Tensor) -> Tensor:
-        return (frame0 + frame1) / 2
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        return torch.lerp(frame0, frame1, timestep[:, None, None, None])
 
 
-class FlowWarp:
+class FlowWarp(_OfFrames):
     """Optical-flow warping with OpenCV's DIS flow.
 
-    Flow is estimated both ways. Each of the two is projected to the middle by solving v(x) = flow(x - v(x) / 2) with a
-    few fixed-point steps, without the holes of a forward projection. Along each, both frames are warped to the middle
-    (cubic) and averaged; the two results are mixed by how well the warped frames agree around each pixel.
+    Flow is estimated both ways. Each of the two is projected to the wanted time by solving v(x) = flow(x - t v(x)) with
+    a few fixed-point steps, without the holes of a forward projection. Along each, both frames are warped to that time
+    (cubic) and blended by how near they are; the two results are mixed by how well the warped frames agree around each
+    pixel.
 
     Preset and mix were chosen for the best PSNR and SSIM on training clips. Finer scales, more refinement, smoothed
     flows, trusting one frame where forward and backward flow disagree, and falling back to blending there were all
@@ -65,26 +82,29 @@ class FlowWarp:
     """
 
     padding = Padding()
-    any_time = False
 
-    def __call__(self, frame0: Tensor, frame1: Tensor, _: Tensor) -> Tensor:
-        pairs = zip(_images(frame0), _images(frame1), strict=True)
-        made = np.stack([self._middle(image0, image1) for image0, image1 in pairs])
+    def __init__(self, *, any_time: bool = False) -> None:
+        """any_time: whether it is asked for times themselves, or for middles again and again, as networks may be."""
+        self.any_time = any_time
+
+    def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+        triples = zip(_images(frame0), _images(frame1), timestep.tolist(), strict=True)
+        made = np.stack([self._at(image0, image1, time) for image0, image1, time in triples])
         return torch.from_numpy(made).permute(0, 3, 1, 2).clamp(0, 1).to(frame0.device)
 
-    def _middle(self, image0: np.ndarray, image1: np.ndarray) -> np.ndarray:
+    def _at(self, image0: np.ndarray, image1: np.ndarray, time: float) -> np.ndarray:
         grey0, grey1 = _grey(image0), _grey(image1)
-        forward = _project(dis_flow(grey0, grey1))
-        backward = _project(dis_flow(grey1, grey0))
+        forward = _project(dis_flow(grey0, grey1), time)
+        backward = _project(dis_flow(grey1, grey0), 1 - time)
         mixed = np.zeros_like(image0)
         total = np.zeros((*grey0.shape, 1), np.float32)
         for flow in (forward, -backward):
-            warped0 = _sample(image0, -flow / 2, cv2.INTER_CUBIC)
-            warped1 = _sample(image1, flow / 2, cv2.INTER_CUBIC)
+            warped0 = _sample(image0, -flow * np.float32(time), cv2.INTER_CUBIC)
+            warped1 = _sample(image1, flow * np.float32(1 - time), cv2.INTER_CUBIC)
             disagreement = cv2.boxFilter(np.abs(warped0 - warped1).mean(axis=-1), -1, (7, 7))
             # 30 of 255 levels halve the trust; some is left everywhere.
             trust = (0.05 + 1 / (1 + (disagreement * 255 / 30) ** 2))[..., None]
-            mixed += trust * (warped0 + warped1) / 2
+            mixed += trust * ((1 - time) * warped0 + time * warped1)
             total += trust
         return mixed / total
 
@@ -103,11 +123,11 @@ def _sample(image: np.ndarray, offset: np.ndarray, interpolation: int = cv2.INTE
     return cv2.remap(image, x + offset[..., 0], y + offset[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _project(flow: np.ndarray) -> np.ndarray:
-    middle = flow
+def _project(flow: np.ndarray, time: float) -> np.ndarray:
+    there = flow
     for _ in range(3):
-        middle = _sample(flow, -middle / 2)
-    return middle
+        there = _sample(flow, -there * np.float32(time))
+    return there
 
 
 def displacement(frame0: np.ndarray, frame1: np.ndarray) -> float:

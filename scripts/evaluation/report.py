@@ -10,6 +10,8 @@ import numpy as np
 from documents.tiles import tiles
 from PIL import Image
 
+HALVED = ", halving"
+"""Behind the name of a network for the middle that reaches other times by halving."""
 MOST_BYTES = 150_000
 """Of one picture."""
 
@@ -72,6 +74,21 @@ def details(results: dict[str, Any]) -> str:
         "of the list."
     )
     return "\n\n".join(parts)
+
+
+def times(results: dict[str, Any]) -> str:
+    """Hidden frames that are not in the middle."""
+    rows = [
+        [f"t = {time}", str(content["count"])]
+        + [f"{figures['psnr']:.2f} / {figures['ssim']:.4f}" for figures in content["figures"].values()]
+        for time, content in results["times"].items()
+    ]
+    methods = next(iter(results["times"].values()))["figures"]
+    return _table(("Other times: PSNR, dB / SSIM", "count", *methods), rows) + (
+        "\n\nOf each frame that is hidden here, the time between the given ones was measured by optical flow. "
+        "Optical flow (DIS) is projected to that time; a network's motion in the middle is carried to it, or middles "
+        "are halved until it is met to within a 32nd."
+    )
 
 
 def checks(results: dict[str, Any]) -> str:

@@ -13,16 +13,18 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from fractions import Fraction
+from itertools import pairwise, product
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
-from training.optical_flow import time_between
+from training.optical_flow import dis_flow, time_between, time_by_flows
 
 TRAINING = ("comfyui-workflow-templates-media-api==0.3.84", "comfyui-workflow-templates-media-assets-01==0.1.48")
 VALIDATION = ("comfyui-workflow-templates-media-assets-02==0.1.24",)
@@ -39,6 +41,12 @@ UNEVEN = 0.04
 to make the clips, often every third: the middle of most triplets lies at a third or at two thirds of the way."""
 LIGHT = 0.45
 """Where a change of brightness and contrast leaves less than this share of a gap's change, nothing moved."""
+TIMES = (Fraction(1, 4), Fraction(1, 3), Fraction(2, 5))
+"""Times but the middle at which hidden frames are looked for; backwards if they are nearer to the last frame."""
+NEAR = 0.02
+"""A frame measured within this of such a time is taken for it."""
+FURTHEST = 4
+"""Frames from such a frame to either given one."""
 JUMP, UNLIKE = 2.5, 0.4
 """A change this many times that of the neighbouring gaps, between frames that correlate less than this where they
 differ, is a cut too: one of a picture in picture, say, which is too small for CUT."""
@@ -121,8 +129,17 @@ class Window:
 
     clip: str
     frames: tuple[int, ...]
+    """Backwards where the clip is looked at so."""
     digest: str
     """Of the decoded pixels, so that figures on different machines are figures on the same frames."""
+    time: str | None = None
+    """When the one hidden frame was taken, a fraction of 0..1; None: hidden frames are evenly spaced."""
+
+    @property
+    def times(self) -> list[Fraction]:
+        """Of the hidden frames."""
+        gaps = len(self.frames) - 1
+        return [Fraction(self.time)] if self.time else [Fraction(i, gaps) for i in range(1, gaps)]
 
 
 def digest(frames: np.ndarray) -> str:
@@ -152,9 +169,12 @@ def judgeable(frames: np.ndarray) -> bool:
     They do not where frames were held or dropped when the clip was made, nor in fades and flashes. How far, how fast
     or how blurred things move plays no part.
     """
-    return _evenly_timed(frames) and all(
-        _left_by_light(before, after) > LIGHT for before, after in pairwise(_small_grey(frame) for frame in frames)
-    )
+    return _evenly_timed(frames) and _moved(frames)
+
+
+def _moved(frames: np.ndarray) -> bool:
+    """Whether more than the light changed from each frame of [n, h, w, 3] to the next."""
+    return all(_left_by_light(before, after) > LIGHT for before, after in pairwise(_small_grey(f) for f in frames))
 
 
 def _evenly_timed(frames: np.ndarray) -> bool:
@@ -202,22 +222,51 @@ def choose_windows(clip: Clip, *, length: int, stride: int, count: int) -> Itera
         yield Window(clip.name, windows[k], digest(clip.frames[list(windows[k])]))
 
 
+def choose_times(clip: Clip, count: int) -> Iterator[Window]:
+    """Up to `count` windows of one hidden frame for each of TIMES, spread over the clip; shots with motion alone."""
+    greys = [grey(np.ascontiguousarray(frame)) for frame in clip.frames]
+    found: dict[Fraction, list[tuple[int, int, int]]] = defaultdict(list)
+    for hidden in range(1, len(greys) - 1, 2):
+        before = range(max(0, hidden - FURTHEST), hidden)
+        after = range(hidden + 1, min(len(greys), hidden + FURTHEST + 1))
+        flows = {other: dis_flow(greys[hidden], greys[other]) for other in (*before, *after)}
+        for first, last in product(before, after):
+            time = time_by_flows(flows[first], flows[last]) if clip.moves(first, last) else None
+            if time is None:
+                continue
+            for wanted in TIMES:
+                if abs(time - wanted) <= NEAR:
+                    found[wanted].append((first, hidden, last))
+                if abs(1 - time - wanted) <= NEAR:
+                    found[wanted].append((last, hidden, first))
+    jumps = _jumps(clip)
+    for time, windows in sorted(found.items()):
+        steady = [w for w in windows if not jumps[min(w) : max(w)].any() and _moved(clip.frames[list(w)])]
+        last = len(steady) - 1
+        for k in np.unique(np.linspace(0, last, min(count, len(steady))).round().astype(int)) if steady else ():
+            yield Window(clip.name, steady[k], digest(clip.frames[list(steady[k])]), str(time))
+
+
 def read_windows(path: Path, kind: str) -> list[Window]:
-    """Windows of one kind ("triplets", "gaps") of the versioned list."""
+    """Windows of one kind ("triplets", "gaps", "times") of the versioned list."""
     rows = json.loads(path.read_text())[kind]
-    return [Window(row["clip"], tuple(row["frames"]), row["digest"]) for row in rows]
+    return [Window(row["clip"], tuple(row["frames"]), row["digest"], row.get("time")) for row in rows]
 
 
 def write_windows(path: Path, clips: list[Clip]) -> None:
-    """Chooses the versioned list: triplets, and gaps of which three frames are hidden."""
-    triplets, gaps = [], []
+    """Chooses the versioned list: triplets, gaps of which three frames are hidden, and frames at other times."""
+    triplets, gaps, times = [], [], []
     for clip in clips:
         triplets += choose_windows(clip, length=3, stride=1, count=4)
         triplets += choose_windows(clip, length=3, stride=2, count=2)
         for stride in (1, 2, 3):
             gaps += choose_windows(clip, length=5, stride=stride, count=3)
-    rows = {"triplets": [asdict(w) for w in triplets], "gaps": [asdict(w) for w in gaps]}
-    path.write_text(json.dumps({"version": 2, "packages": VALIDATION, **rows}, indent=1) + "\n")
+        times += choose_times(clip, count=3)
+    rows = {
+        kind: [{name: value for name, value in asdict(window).items() if value is not None} for window in windows]
+        for kind, windows in (("triplets", triplets), ("gaps", gaps), ("times", times))
+    }
+    path.write_text(json.dumps({"version": 3, "packages": VALIDATION, **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
