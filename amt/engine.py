@@ -67,6 +67,9 @@ class Engine:
     """Called before each call of the network; what it raises ends the work."""
     free_memory: Callable[[], None] = field(default=_nothing)
     """Called after memory ran out, before the next try."""
+    begin_part: Callable[[], None] = field(default=_nothing)
+    """Called before the first pair of each part of the output (`timeline.segments`) but the first: what the network
+    carries from pair to pair ends here."""
 
     def run(self, frames: Iterable[Tensor], positions: Iterable[Fraction]) -> Iterator[Tensor]:
         """Yields the frame at each position, with motion between all frames; see `interpolate`."""
@@ -93,8 +96,8 @@ class Engine:
         for frame in self._made(self._askable(request)):
             yield frame.padded
 
-    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Request]:
-        """Source frames to show and requests for frames between them, in the output's order."""
+    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Request | None]:
+        """Source frames to show and requests for frames between them, in the output's order; None between parts."""
         position = next(positions, None)
         last = None
         for source in sources:
@@ -111,6 +114,8 @@ class Engine:
                     yield from self._askable(_Request(frame0, frame, tuple(times)))
                 else:
                     yield from (frame0 if time <= HALF else frame for time in times)
+                if source.begins_part:
+                    yield None
             while position == source.position:
                 yield frame
                 position = next(positions, None)
@@ -132,16 +137,21 @@ class Engine:
             yield _Request(request.frame0, request.frame1, inner)
         yield from [request.frame1] * times.count(Fraction(1))
 
-    def _made(self, items: Iterable[_Frame | _Request]) -> Iterator[_Frame]:
+    def _made(self, items: Iterable[_Frame | _Request | None]) -> Iterator[_Frame]:
         """The items, with frames in the place of requests."""
         for group in self._groups(items):
             yield from self._at_exact_times(group) if self.network.any_time else self._by_halving(group)
 
-    def _groups(self, items: Iterable[_Frame | _Request]) -> Iterator[list[_Frame | _Request]]:
-        """Runs of items with up to `batch` requests."""
+    def _groups(self, items: Iterable[_Frame | _Request | None]) -> Iterator[list[_Frame | _Request]]:
+        """Runs of items with up to `batch` requests, all of one part."""
         group: list[_Frame | _Request] = []
         requests = 0
         for item in items:
+            if item is None:
+                yield group
+                group, requests = [], 0
+                self.begin_part()
+                continue
             group.append(item)
             requests += isinstance(item, _Request)
             if requests >= self.batch:

@@ -122,6 +122,10 @@ class ScaledAMT:
         motion = found.motion_at(torch.tensor([MIDDLE]))
         return motion.enlarged(frame0.shape[-1] // motion.flow0.shape[-1])
 
+    def begin_part(self) -> None:
+        """The next pair is judged as if it were the first."""
+        self._last = None
+
     def _scale_for(self, frame: Tensor) -> int | None:
         return 1 if self.scale is None and max(frame.shape[-2:]) <= SMALLEST else self.scale
 

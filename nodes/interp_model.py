@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..amt.engine import Engine
 from ..amt.fast import Compilation, FastAMT
-from ..amt.interpolator import AnyTimeInterpolator, Interpolator
 from ..amt.motion_scale import ScaledAMT, in_words
 from ..amt.network.padding import Padding
 from .checks import free_memory
@@ -157,8 +156,7 @@ def open_engine(patcher: Any, size: tuple[int, int], motion_scale: str = "auto")
         expected = ", ".join(MOTION_SCALES) if ours else "auto with a model that is not AMT"
         raise ValueError(f"motion_scale: expected {expected}, got {motion_scale}")
     scale = MOTION_SCALES[motion_scale]
-    network: Interpolator | AnyTimeInterpolator
-    network = ScaledAMT(model.network, scale, carried=model.carried) if ours else _CoreInterpolator(model)
+    scaled = ScaledAMT(model.network, scale, carried=model.carried) if ours else None
     memory = model.memory_used_forward((1, *size, 3), model.get_dtype())
     # In full: a partial load leaves PReLU weights behind on the CPU.
     mm.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
@@ -167,10 +165,13 @@ def open_engine(patcher: Any, size: tuple[int, int], motion_scale: str = "auto")
     batch = 1
     if ours and device.type != "cpu":  # core's networks are given one pair after the other
         batch = max(1, min(MOST_PAIRS, int(0.8 * free_memory(device) / max(memory, 1))))
-    return Engine(
-        network,
+    engine = Engine(
+        scaled or _CoreInterpolator(model),
         device,
         batch=batch,
         before_call=mm.throw_exception_if_processing_interrupted,
         free_memory=mm.soft_empty_cache,
     )
+    if scaled:
+        engine.begin_part = scaled.begin_part
+    return engine

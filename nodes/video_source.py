@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from comfy_api.latest import Input, InputImpl
 from torch import Tensor
 
@@ -41,11 +42,11 @@ class VideoInMemory:
         self._audio: Any = components.audio
         self.bits = video.get_bit_depth()
         rate, frames = exact_rate(float(components.frame_rate)), len(self._images)
-        self.timing = Timing(frames, 0, frames - 1, 1 / rate, rate, True, True, 1 / rate)
+        self.timing = Timing(frames, 0, frames - 1, 1 / rate, rate, True, True, 1 / rate, pts=np.arange(frames))
         self.size = (self._images.shape[1], self._images.shape[2])
 
-    def frames(self) -> Iterator[Frame]:
-        for index, image in enumerate(self._images[..., :3]):
+    def frames(self, first: int = 0) -> Iterator[Frame]:
+        for index, image in enumerate(self._images[first:, ..., :3], first):
             yield Frame(Span(self.timing.time(index), self.timing.time(index + 1)), image)
 
     def notes(self) -> list[str]:

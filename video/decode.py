@@ -20,7 +20,7 @@ from .container import WHOLE, Source, UnreadableVideoError, Window, clock_may_ju
 from .deinterlace import deinterlaced
 from .hdr import brightness_of
 from .orientation import orientation_of
-from .timing import read_timing
+from .timing import Timing, read_timing
 
 
 class Frame(NamedTuple):
@@ -38,6 +38,7 @@ class VideoReader:
     demuxer: see `open_file`.
     most_pixels: the most pixels that a frame may have. A video with larger ones is refused before any is decoded.
     check: called now and then while packets are read. An exception that it raises ends the reading.
+    timing: that of this file and window, where it is known already.
 
     Raises:
         UnreadableVideoError: the video cannot be read. The message says why.
@@ -51,6 +52,7 @@ class VideoReader:
         demuxer: str | None = None,
         most_pixels: int | None = None,
         check: Callable[[], object] = lambda: None,
+        timing: Timing | None = None,
     ) -> None:
         self.source = source
         self.window = window
@@ -61,7 +63,7 @@ class VideoReader:
         """Whether frames were deinterlaced; known after `frames`."""
         with self._open() as container:
             _refuse_large(video_stream(container), most_pixels)
-            self.timing = read_timing(container, window, check)
+            self.timing = timing or read_timing(container, window, check)
         with self._open() as container:
             frame, stream = self._first_frame(container)
             self.colour: Colour = colour_of(frame, stream.codec_context)
@@ -88,13 +90,13 @@ class VideoReader:
             notes.append("The video is interlaced: it was deinterlaced.")
         return notes
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames, in the order in which they are shown."""
+    def frames(self, first: int = 0) -> Iterator[Frame]:
+        """The frames from `first` on, in the order in which they are shown."""
         self._skipped = self._concealed = 0
         with self._open() as container:
             previous: tuple[Fraction, Tensor] | None = None
             reformatter = VideoReformatter()
-            for pts, frame in deinterlaced(self._watched(self._decoded(container))):
+            for pts, frame in deinterlaced(self._watched(self._decoded(container, first))):
                 time = self.timing.time(pts)
                 if previous is not None:
                     yield from self._shown(*previous, time)
@@ -125,17 +127,19 @@ class VideoReader:
             f"the video has no frames that can be decoded{self.window}. Convert it to H.264 first."
         )
 
-    def _decoded(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames in the window with their times, which ascend."""
+    def _decoded(self, container: InputContainer, first: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames in the window from `first` on with their times, which ascend."""
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         start, end = self.window.bounds(self.timing.time_base)
         packets = demuxed(container, stream)
+        start = int(self.timing.pts[first]) if first else start
         if start and not self.timing.counted:
+            key = self.timing.key_before(start)
             if clock_may_jump(container):
-                packets = islice(packets, self.timing.packets_before, None)
-            else:
-                container.seek(start, stream=stream)
+                packets = islice(packets, key[1] if key else 0, None)
+            elif key or not first:
+                container.seek(key[0] if key and first else start, stream=stream)
         step = max(1, round(1 / (self.timing.rate * self.timing.time_base)))
         counted = self.timing.counted
         last: int | None = None

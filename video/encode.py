@@ -45,7 +45,7 @@ class VideoWriter:
     bits: bits of a colour. More than 8 are stored as 10.
     pixel_aspect: the width of a pixel divided by its height.
     brightness: the HDR10 metadata, where the source has some.
-    title: a title that players show.
+    from_zero: whether the first frame is shown at 0, whatever its time.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
         brightness: BrightnessMetadata | None = None,
         sound: Sequence[Track] = (),
+        from_zero: bool = False,
     ) -> None:
         self._path = path
         self._constant = tick is None and is_representable(1 / rate)
@@ -69,6 +70,9 @@ class VideoWriter:
         self._colour, self._bits, self._pixel_aspect = colour, bits, pixel_aspect
         self._sound = sound
         self._stream: av.VideoStream | None = None
+        self._encoder: av.VideoCodecContext | None = None
+        self._origin: int | None = None if from_zero else 0
+        """In ticks."""
         self._reformatter = VideoReformatter()
         self._durations: dict[int, int] = {}
         self._last: int | None = None
@@ -110,21 +114,35 @@ class VideoWriter:
         picture = from_rgb(_even(_quantised(frame, self._bits)), self._colour, self._bits, self._reformatter)
         try:
             stream = self._stream or self._open_streams(picture)
+            encoder = self._encoder = self._encoder or self._next_encoder(stream)
             pts = round(time / self._tick) if time is not None else 0 if self._last is None else self._last + 1
+            self._origin = pts if self._origin is None else self._origin
+            pts -= self._origin
             picture.pts, picture.time_base = pts, self._tick
             self._durations[pts] = max(1, round(duration / self._tick)) if duration is not None else 1
             self._last = pts
-            self._mux(stream, picture)
+            self._mux(stream, encoder, picture)
+        except FFmpegError as error:
+            raise self._write_error(error) from error
+
+    def begin_part(self) -> None:
+        """The encoder begins anew, so that what comes now does not depend on what came before."""
+        try:
+            if self._stream is not None and self._encoder is not None:
+                self._mux(self._stream, self._encoder, None)
+                self._encoder = None
         except FFmpegError as error:
             raise self._write_error(error) from error
 
     def _finish(self) -> None:
         if self._stream is not None:
-            self._mux(self._stream, None)
+            if self._encoder is not None:
+                self._mux(self._stream, self._encoder, None)
             self._mux_sound(None)
 
-    def _mux(self, stream: av.VideoStream, picture: av.VideoFrame | None) -> None:
-        for packet in stream.encode(picture):
+    def _mux(self, stream: av.VideoStream, encoder: av.VideoCodecContext, picture: av.VideoFrame | None) -> None:
+        for packet in encoder.encode(picture):
+            packet.stream = stream
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, 1)
                 self._mux_sound(packet.pts * self._tick + AHEAD)
@@ -145,10 +163,26 @@ class VideoWriter:
                     ) from error
 
     def _open_streams(self, picture: av.VideoFrame) -> av.VideoStream:
-        stream = self._container.add_stream("libx264", rate=self._rate, options=self._options())
-        stream.width, stream.height = picture.width, picture.height
-        stream.pix_fmt = pixel_format(self._colour, self._bits)
-        context = stream.codec_context
+        stream = self._container.add_stream("libx264", rate=self._rate)
+        self._encoder = stream.codec_context
+        self._set_up(self._encoder, picture.width, picture.height)
+        for track in self._sound:
+            track.join(self._container)
+        self._stream = stream
+        return stream
+
+    def _next_encoder(self, stream: av.VideoStream) -> av.VideoCodecContext:
+        """One like the stream's own, whose packets begin with a whole picture."""
+        own = stream.codec_context
+        encoder = av.VideoCodecContext.create("libx264", "w")
+        encoder.framerate, encoder.flags = self._rate, own.flags
+        self._set_up(encoder, own.width, own.height)
+        return encoder
+
+    def _set_up(self, context: av.VideoCodecContext, width: int, height: int) -> None:
+        context.options = self._options()
+        context.width, context.height = width, height
+        context.pix_fmt = pixel_format(self._colour, self._bits)
         context.time_base = self._tick
         if not self._constant:
             context.max_b_frames = (
@@ -157,10 +191,6 @@ class VideoWriter:
         context.sample_aspect_ratio = self._pixel_aspect
         context.colorspace, context.color_range = self._colour.matrix, self._colour.range
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
-        for track in self._sound:
-            track.join(self._container)
-        self._stream = stream
-        return stream
 
     def _options(self) -> dict[str, str]:
         options = {"crf": str(VISUALLY_LOSSLESS)}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from ..amt.timeline import Plan, Span
+from ..amt.timeline import Instant, Plan, Span
 from ..amt.timeline.analysis import SourceAnalysis
+from ..amt.timeline.segments import PART, WHOLE, Segment, part_borders
 from ..amt.timeline.sources import Source
 from .colour import Colour
 from .decode import Frame
@@ -32,11 +33,19 @@ class Video(Protocol):
     pixel_aspect: Fraction
     brightness: BrightnessMetadata | None
 
-    def frames(self) -> Iterator[Frame]: ...
+    def frames(self, first: int = 0) -> Iterator[Frame]: ...
 
+
+CONTEXT = 32
+"""Source frames before a segment that are looked at: cuts and repeats are judged by what is around them."""
 
 Interpolate = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
 """Makes the frames at the positions out of the sources, as `Engine.interpolate` does."""
+
+
+def borders_of(timing: Timing, plan: Plan, part: int = PART) -> list[int]:
+    """The source frames with which the parts of the output begin, but the first; see `part_borders`."""
+    return part_borders(plan, timing.frames, timing.shown, timing.key_frames(), part)
 
 
 def interpolate_video(
@@ -50,14 +59,20 @@ def interpolate_video(
     delay: Fraction = Fraction(0),
     poll: Callable[[], None],
     shown: Callable[[Tensor], None],
+    segment: Segment = WHOLE,
+    part: int = PART,
 ) -> Fraction:
     """Writes the file, and returns how long the picture is, in seconds. After an error in any thread no file is left.
 
     delay: seconds before the first frame is shown.
     poll: called now and then in this thread. An exception that it raises ends the work.
     shown: called with every frame of the result.
+    segment: which of the result's segments is made. Its file begins at 0; `join_videos` joins them.
+    part: about how many frames of the result the encoder takes before it begins anew.
     """
     timing = video.timing
+    borders = borders_of(timing, plan, part)
+    parts = segment.parts(len(borders) + 1)
     rate = plan.output_rate(timing.rate)
     tick = 1 / rate if plan.rate else timing.tick / 2**plan.passes * plan.stretch
     delay = round(delay / tick) * tick
@@ -70,43 +85,104 @@ def interpolate_video(
         pixel_aspect=video.pixel_aspect,
         brightness=video.brightness,
         sound=sound,
+        from_zero=parts.start > 0,
     )
 
-    def write(item: tuple[Tensor, Fraction, Fraction]) -> None:
-        writer.write(*item)
+    def write(item: tuple[Tensor, Instant, bool]) -> None:
+        frame, instant, begins_part = item
+        if begins_part:
+            writer.begin_part()
+        writer.write(frame, instant.time + delay, instant.duration)
 
     with (
         writer,
         WriteBehind(write, FRAMES_BEHIND, poll) as written,
-        ReadAhead(_read(video, analysis), FRAMES_AHEAD, poll) as items,
+        ReadAhead(_read(video, analysis, borders, parts), FRAMES_AHEAD, poll) as items,
     ):
-        for_sources, for_plan = tee(items)
+        begin = _Begin.of(items)
+        for_sources, for_plan = tee(begin.items)
         spans = (span for item in for_plan for span in item.spans)
-        instants, for_positions = tee(plan.instants(spans))
+        instants = plan.instants(spans, timing.shown(0))
+        for_frames, for_positions = tee(instant for instant in instants if instant.position >= begin.position)
         positions = (instant.position for instant in for_positions)
-        frames = interpolate((item.source for item in for_sources), positions)
-        length = Fraction(0)
-        for frame, instant in zip(frames, instants, strict=False):
-            written.put((frame, instant.time + delay, instant.duration))
+        part_positions: deque[int] = deque()
+        frames = interpolate(_sources(for_sources, part_positions), positions)
+        start = length = None
+        for frame, instant in zip(frames, for_frames, strict=False):
+            begins_part = bool(part_positions) and instant.position >= part_positions[0]
+            if begins_part:
+                part_positions.popleft()
+                parts = parts[1:]
+                if not parts:
+                    break
+            written.put((frame, instant, begins_part))
             shown(frame)
-            length = instant.time + instant.duration
-    return length
+            start = instant.time if start is None else start
+            length = instant.time + instant.duration - start
+    return length or Fraction(0)
 
 
 class _Item(NamedTuple):
-    source: Source
+    source: Source | None
+    """None before the first one of the segment."""
     spans: list[Span]
     """The span of a source. Sources may come later than their frames are read, and some are dropped."""
 
 
-def _read(video: Video, analysis: SourceAnalysis) -> Iterator[_Item]:
+class _Begin(NamedTuple):
+    """Where the segment begins."""
+
+    position: int
+    """Of its first source."""
+    items: Iterator[_Item]
+    """All of them."""
+
+    @staticmethod
+    def of(items: Iterator[_Item]) -> _Begin:
+        before: list[_Item] = []
+        for item in items:
+            before.append(item)
+            if item.source is not None:
+                return _Begin(item.source.position, chain(before, items))
+        return _Begin(0, iter(before))
+
+
+def _sources(items: Iterable[_Item], part_positions: deque[int]) -> Iterator[Source]:
+    """The sources. The positions of those that begin a part are noted, before they are taken."""
+    for item in items:
+        if item.source is not None:
+            if item.source.begins_part:
+                part_positions.append(item.source.position)
+            yield item.source
+
+
+def _read(video: Video, analysis: SourceAnalysis, borders: Sequence[int], parts: range) -> Iterator[_Item]:
+    """The sources of these parts of the output, and the one with which the next part begins."""
+    first = max(0, borders[parts.start - 1] - CONTEXT) if parts.start else 0
+    begins = deque(video.timing.shown(border) for border in borders[max(0, parts.start - 1) : parts.stop])
     spans: deque[Span] = deque()
+    starts: deque[Fraction] = deque()
+    """When the sources from `position` on are shown."""
+    position = 0
 
     def pictures() -> Iterator[Tensor]:
-        for frame in video.frames():
+        for frame in video.frames(first):
             spans.append(frame.span)
+            starts.append(frame.span.start)
             yield frame.picture
 
-    for source in analysis(pictures()):
+    first_frame = next(video.frames()).picture if first and analysis.end == "loop" else None
+    waiting = parts.start > 0
+    for source in analysis(pictures(), first_frame):
         known = [spans.popleft() for _ in range(len(spans))]
-        yield _Item(source, known)
+        while position < source.position and starts:
+            starts.popleft()
+            position += 1
+        begins_part = bool(begins) and bool(starts) and starts[0] >= begins[0]
+        if begins_part:
+            begins.popleft()
+        if waiting and begins_part:
+            waiting = begins_part = False  # it is the first one: nothing ends there
+        yield _Item(None if waiting else source._replace(begins_part=begins_part), known)
+        if begins_part and not begins and parts.stop <= len(borders):
+            return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -45,8 +46,11 @@ class Timing:
     """How long the last frame is shown, in seconds."""
     counted: bool = False
     """Whether the file has no times. Then the frames are counted, and the time base is 1 / rate."""
-    packets_before: int = 0
-    """How many packets of the stream need not be decoded, in a file without an index."""
+    pts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), compare=False, repr=False)
+    """When each frame is shown, in units of the time base, ascending."""
+    keys: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64), compare=False, repr=False)
+    """[key frames, 2], also those just before a window: when each is shown, in units of the time base, and its packet's
+    number in the stream, which counts in files without an index."""
 
     def time(self, pts: int) -> Fraction:
         """A time in seconds on the file's clock. Containers round times; regular ones are made exact again."""
@@ -54,6 +58,22 @@ class Timing:
         if not self.regular:
             return pts * self.time_base
         return start + round((pts - self.first) * self.time_base * self.rate) / self.rate
+
+    def shown(self, frame: int) -> Fraction:
+        """When a frame is shown, in seconds on the file's clock."""
+        return self.time(int(self.pts[frame]))
+
+    def key_frames(self) -> list[int]:
+        """The frames where decoding can begin, ascending."""
+        return np.flatnonzero(np.isin(self.pts, self.keys[:, 0])).tolist()
+
+    def key_before(self, pts: int) -> tuple[int, int] | None:
+        """Where to begin to decode for a frame: a key frame's time and packet; None for the file's beginning.
+
+        Of the two key frames before it, the earlier one is surely enough.
+        """
+        index = bisect_right(self.keys[:, 0].tolist(), pts) - 2
+        return (int(self.keys[index, 0]), int(self.keys[index, 1])) if index >= 0 else None
 
     @property
     def start(self) -> Fraction:
@@ -84,7 +104,7 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
     if start and has_index:
         container.seek(start, stream=stream)
     times, untimed, last_duration = array("q"), 0, 0
-    key_frames = [0, 0]
+    keys = array("q")
     try:
         for number, packet in enumerate(demuxed(container, stream)):
             if number % PACKETS_BETWEEN_CHECKS == 0:
@@ -94,8 +114,8 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
             if packet.pts is None:
                 untimed += 1
                 continue
-            if packet.is_keyframe and start is not None and packet.pts <= start:
-                key_frames = [key_frames[-1], number]
+            if packet.is_keyframe:
+                keys.extend((packet.pts, number))
             if end is not None and packet.dts is not None and packet.dts >= end:
                 break
             if (start is None or packet.pts >= start) and (end is None or packet.pts < end):
@@ -117,8 +137,10 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
         return _counted(stream.codec_context.framerate, frames, window)
     pts = np.sort(np.frombuffer(times, np.int64))
     timing = _timed(stream, pts, time_base, last_duration)
-    # How long a file without an index lasts is FFmpeg's estimate. Of two key frames, the earlier one is surely enough.
-    timing = _complete(timing, stream, pts, end) if has_index else replace(timing, packets_before=key_frames[0])
+    # How long a file without an index lasts is FFmpeg's estimate.
+    timing = _complete(timing, stream, pts, end) if has_index else timing
+    pairs = np.frombuffer(keys, np.int64).reshape(-1, 2)
+    timing = replace(timing, pts=pts, keys=pairs[pairs[:, 0].argsort(kind="stable")])
     if end is not None and not timing.regular:
         timing = replace(timing, last=min(timing.last, (end - timing.final) * time_base))
     return timing
@@ -129,7 +151,10 @@ def _counted(rate: Fraction | None, frames: int, window: Window) -> Timing:
         raise _no_rate()
     rate = _nominal(rate)
     first = window.bounds(1 / rate)[0] or 0
-    return Timing(frames, first, first + frames - 1, 1 / rate, rate, True, True, 1 / rate, counted=True)
+    final = first + frames - 1
+    return Timing(
+        frames, first, final, 1 / rate, rate, True, True, 1 / rate, counted=True, pts=np.arange(first, final + 1)
+    )
 
 
 def _timed(stream: av.VideoStream, pts: np.ndarray, time_base: Fraction, last_duration: int) -> Timing:

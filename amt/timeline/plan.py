@@ -6,6 +6,7 @@ A position is a time counted in source frames: 3 is source frame 3 itself, 3 + 1
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,10 +62,14 @@ def multiples(step: Fraction, frames: int, end: End = "stop", seen: int = 0) -> 
     return [k * step - max(seen - 1, 0) for k in range(lowest, highest + 1)]
 
 
-def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> Iterator[Instant]:
-    """Every gap halved `passes` times, and all of it shown `stretch` times as long."""
+def halved(
+    spans: Iterable[Span], passes: int, end: End, stretch: int = 1, first: Fraction | None = None
+) -> Iterator[Instant]:
+    """Every gap halved `passes` times, and all of it shown `stretch` times as long.
+
+    first: when the source begins, where these spans are a later part of it.
+    """
     parts = 2**passes
-    first = None
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
         step = (span.end - span.start) / parts * stretch
@@ -73,15 +78,22 @@ def halved(spans: Iterable[Span], passes: int, end: End, stretch: int = 1) -> It
 
 
 def resampled(
-    spans: Iterable[Span], rate: Fraction, end: End, source_time: Callable[[Fraction], Fraction] = lambda time: time
+    spans: Iterable[Span],
+    rate: Fraction,
+    end: End,
+    source_time: Callable[[Fraction], Fraction] = lambda time: time,
+    first: Fraction | None = None,
 ) -> Iterator[Instant]:
     """Frames 1 / `rate` apart, in the spans' unit, whatever the rate of the source.
 
     source_time: which time of the source is shown at a time of the output; both begin at 0 and grow.
+    first: when the source begins, where these spans are a later part of it.
     """
-    first, shown = None, 0
+    shown = 0
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
+        if index == 0 and span.start > first:
+            shown = _first_not_before(span.start - first, lambda k: source_time(k / rate))
         while (shown_time := source_time(time := shown / rate) + first) < span.end:
             share = (shown_time - span.start) / (span.end - span.start)
             if is_last and end == "stop" and share > 0:
@@ -114,11 +126,19 @@ class Plan:
         """How fast its sound is heard; None is as fast as it is."""
         return self.curve or (constant_speed(Fraction(1, self.stretch)) if self.stretch > 1 else None)
 
-    def instants(self, spans: Iterable[Span]) -> Iterator[Instant]:
-        """The frames of the output. Spans in seconds, where there is a rate."""
+    def instants(self, spans: Iterable[Span], first: Fraction | None = None) -> Iterator[Instant]:
+        """The frames of the output. Spans in seconds, where there is a rate.
+
+        first: when the source begins, where these spans are a later part of it. The times are those that the frames
+        have in the whole output; positions are counted from the first of these spans.
+        """
         if self.rate is not None:
-            return resampled(spans, self.rate, self.end, *([self.curve.source_time] if self.curve else []))
-        return halved(spans, self.passes, self.end, self.stretch)
+            return resampled(spans, self.rate, self.end, self.source_time, first)
+        return halved(spans, self.passes, self.end, self.stretch, first)
+
+    def source_time(self, output: Fraction) -> Fraction:
+        """Which moment of the source is shown at a time of the output, where there is a rate; both begin at 0."""
+        return self.curve.source_time(output) if self.curve else output
 
     def output_rate(self, rate: Fraction) -> Fraction:
         """Frames a second of the output, for a source of this rate."""
@@ -134,6 +154,14 @@ class Plan:
         if self.end == "stop":
             return int((frames - 1) * self.rate / rate) + 1
         return math.ceil(frames * self.rate / rate)
+
+
+def _first_not_before(moment: Fraction, time_of: Callable[[int], Fraction]) -> int:
+    """The first k >= 0 with time_of(k) >= moment; the times ascend."""
+    high = 1
+    while time_of(high) < moment:
+        high *= 2
+    return bisect_left(range(high + 1), moment, key=time_of)
 
 
 def _with_last(spans: Iterable[Span]) -> Iterator[tuple[Span, bool]]:

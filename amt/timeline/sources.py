@@ -29,6 +29,8 @@ class Source(NamedTuple):
     """[h, w, c], float 0..1 or uint8."""
     gap: Gap
     """What lies between it and the source before it. For the first one it has no meaning."""
+    begins_part: bool = False
+    """Whether a part of the output begins with it (`segments`)."""
 
 
 def as_sources(frames: Iterable[Tensor]) -> Iterator[Source]:
