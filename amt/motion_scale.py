@@ -122,6 +122,13 @@ class ScaledAMT:
         motion = found.motion_at(torch.tensor([MIDDLE]))
         return motion.enlarged(frame0.shape[-1] // motion.flow0.shape[-1])
 
+    def memory_used(self, size: tuple[int, int], device: torch.device) -> int:
+        """About how many bytes one pair of frames of (height, width) = size takes on the device."""
+        height, width = size
+        used = self.network.memory_used(size, device=device)
+        # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32.
+        return used + (8 * 4 * self.network.config.fields * height * width if self.carried else 0)
+
     def begin_part(self) -> None:
         """The next pair is judged as if it were the first."""
         self._last = None

@@ -20,6 +20,7 @@ FAMILIES = (
     "interpolate",
     "images_to_video",
     "interpolate_video",
+    "interpolate_video_ray",
     "optical_flow",
     "load_frames",
     "fal",

@@ -32,7 +32,7 @@ from .inputs import (
     passes_input,
     source_analysis,
 )
-from .interp_model import open_engine
+from .interp_model import open_engine, scales_used
 from .progress import ONE_FRAME, Progress, show_text
 from .temporary import new_video
 
@@ -111,7 +111,7 @@ class AMTImagesToVideo(io.ComfyNode):
         text = (
             show_text(ONE_FRAME)
             if len(positions) == 1
-            else progress.summary(interp_model, rate, network=engine.network)
+            else progress.summary(interp_model, rate, used=scales_used(engine))
         )
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=text)
 

@@ -6,6 +6,7 @@ AMT and core's RIFE and FILM alike in this pack's nodes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from ..amt.engine import Engine
 from ..amt.fast import Compilation, FastAMT
-from ..amt.motion_scale import ScaledAMT, in_words
+from ..amt.motion_scale import ScaledAMT
 from ..amt.network.padding import Padding
 from .checks import free_memory
 from .inputs import MOTION_SCALES
@@ -54,9 +55,8 @@ class AMTModel(nn.Module):
 
     def memory_used_forward(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         """Bytes that one pair of frames needs; shape is that of an IMAGE batch, [frames, h, w, c]."""
-        used = self.network.memory_used((shape[1], shape[2]), device=mm.get_torch_device())
-        # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32.
-        return used + (8 * 4 * self.network.config.fields * shape[1] * shape[2] if self.carried else 0)
+        scaled = ScaledAMT(self.network, carried=self.carried)
+        return scaled.memory_used((shape[1], shape[2]), mm.get_torch_device())
 
     def extract_features(self, img: Tensor) -> None:
         """Nothing is worth keeping from pair to pair: both encoders see frames less the mean of their pair."""
@@ -120,9 +120,27 @@ class _CoreInterpolator:
         return made.float().clamp(0, 1)
 
 
-def describe_motion(network: object) -> str:
-    """At which part of the size the network has found motion; empty where in full."""
-    return in_words(network.used) if isinstance(network, ScaledAMT) else ""
+def scales_used(engine: Engine) -> Counter[int]:
+    """How many pairs had their motion found at which scale; empty with a model that is not AMT."""
+    return engine.network.used if isinstance(engine.network, ScaledAMT) else Counter()
+
+
+def motion_scale_of(choice: str) -> int | None:
+    """The scale that a choice of MOTION_SCALES stands for. Raises ValueError."""
+    if choice not in MOTION_SCALES:
+        raise ValueError(f"motion_scale: expected {', '.join(MOTION_SCALES)}, got {choice}")
+    return MOTION_SCALES[choice]
+
+
+def open_model(patcher: Any) -> AMTModel:
+    """The AMT model in it. Raises TypeError where it is another model, or none."""
+    model = getattr(patcher, "model", patcher)
+    if not isinstance(model, AMTModel):
+        raise TypeError(
+            f"interp_model: expected a model from Load AMT Model, got {type(model).__name__}. Other models run in "
+            "AMT Video Interpolation."
+        )
+    return model
 
 
 def describe(patcher: Any) -> str:
@@ -152,10 +170,9 @@ def open_engine(patcher: Any, size: tuple[int, int], motion_scale: str = "auto")
         )
     device = patcher.load_device
     ours = isinstance(model, AMTModel)
-    if motion_scale not in MOTION_SCALES or not (ours or motion_scale == "auto"):
-        expected = ", ".join(MOTION_SCALES) if ours else "auto with a model that is not AMT"
-        raise ValueError(f"motion_scale: expected {expected}, got {motion_scale}")
-    scale = MOTION_SCALES[motion_scale]
+    if not ours and motion_scale != "auto":
+        raise ValueError(f"motion_scale: expected auto with a model that is not AMT, got {motion_scale}")
+    scale = motion_scale_of(motion_scale)
     scaled = ScaledAMT(model.network, scale, carried=model.carried) if ours else None
     memory = model.memory_used_forward((1, *size, 3), model.get_dtype())
     # In full: a partial load leaves PReLU weights behind on the CPU.

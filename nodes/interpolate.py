@@ -29,7 +29,7 @@ from .inputs import (
     passes_input,
     source_analysis,
 )
-from .interp_model import open_engine
+from .interp_model import open_engine, scales_used
 from .meta_batch import BatchInClip, MetaBatch
 from .progress import ONE_FRAME, Progress, show_text
 
@@ -136,7 +136,7 @@ class AMTInterpolate(io.ComfyNode):
             progress.frame(frame)
         batch.remember(images)
         return io.NodeOutput(
-            result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate, network=engine.network)
+            result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate, used=scales_used(engine))
         )
 
 

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as mm
 from comfy_api.latest import InputImpl, io
 
-from ..amt.timeline import Plan
-from ..amt.timeline.curve import EXAMPLE, SpeedCurve, constant_speed
-from ..amt.timeline.cuts import THRESHOLD
-from ..video.audio import Sound
+from ..amt.timeline.segments import Segment
 from ..video.container import UnreadableVideoError
-from ..video.pipeline import interpolate_video
-from .inputs import (
-    LONGEST,
-    SEARCH_ALIASES,
-    check_curve,
-    check_passes,
-    check_rate,
-    check_seconds,
-    cut_inputs,
-    end_input,
-    model_input,
-    motion_scale_input,
-    output_rate_input,
-    passes_input,
-    source_analysis,
-)
-from .interp_model import open_engine
+from ..video.pipeline import borders_of, interpolate_video
+from .inputs import SEARCH_ALIASES
+from .interp_model import open_engine, scales_used
 from .progress import Progress
 from .temporary import new_video
 from .video_source import open_video
+from .video_time import check_video_inputs, video_inputs, video_output
 
-TIMES = ("smooth", "target rate", "slow motion", "speed curve", "length")
-AT_OUTPUT_RATE = ("target rate", "speed curve", "length")
-SOUNDS = ("stretch", "drop")
+MOST_SEGMENTS = 10_000
 
 
 class AMTInterpolateVideo(io.ComfyNode):
@@ -51,54 +31,28 @@ class AMTInterpolateVideo(io.ComfyNode):
             "keeps its sound.",
             search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate"],
             inputs=[
-                model_input(),
-                io.Video.Input(
-                    "video", tooltip="Of a trimmed video, only the part that is left is used. Transparency is left out."
-                ),
-                passes_input(default=1),
-                io.Combo.Input(
-                    "time",
-                    options=list(TIMES),
-                    default="smooth",
-                    tooltip="smooth: more frames in the same time. target rate: frames at exactly output_fps in the "
-                    "same time. slow motion: the frames that the factor makes, at the rate of the video, so that it "
-                    "lasts longer. speed curve: as fast as speed_curve says. length: as long as seconds says.",
-                ),
-                output_rate_input(60, "For target rate, speed curve and length."),
-                io.Combo.Input(
-                    "slow_motion_sound",
-                    options=list(SOUNDS),
-                    default="stretch",
-                    tooltip="Where the speed changes: stretch makes the sound last as long as the picture, with its "
-                    "pitch kept; drop leaves it out. In the same time, the sound is copied as it is.",
-                ),
-                end_input("hold"),
-                *cut_inputs(detect=True),
-                io.String.Input(
-                    "speed_curve",
-                    default=EXAMPLE,
+                *video_inputs(),
+                io.Int.Input(
+                    "segment",
+                    default=1,
+                    min=1,
+                    max=MOST_SEGMENTS,
                     optional=True,
-                    tooltip="For speed curve: which speed begins at which second of the video. It holds until the next "
-                    f"one: {EXAMPLE}. With ease 0.5 s behind a speed, the change takes the half second before; with "
-                    "ease alone, all the time since the last one.",
+                    advanced=True,
+                    tooltip="Which of the segments is made, where several jobs or machines make one video. The first "
+                    "one has all of the sound. scripts/join joins the files.",
                 ),
-                io.Float.Input(
-                    "seconds",
-                    default=10,
-                    min=0.1,
-                    max=LONGEST,
-                    step=0.1,
+                io.Int.Input(
+                    "segments",
+                    default=1,
+                    min=1,
+                    max=MOST_SEGMENTS,
                     optional=True,
-                    tooltip="For length: how many seconds the result lasts.",
+                    advanced=True,
+                    tooltip="In how many segments the video is made. 1: all of it here.",
                 ),
-                motion_scale_input(),
             ],
-            outputs=[
-                io.Video.Output(
-                    tooltip="H.264, visually lossless, 10-bit where the video is: Save Video stores it as it is. "
-                    "An odd width or height grows by one pixel, which H.264 needs."
-                )
-            ],
+            outputs=[video_output()],
         )
 
     @classmethod
@@ -106,62 +60,54 @@ class AMTInterpolateVideo(io.ComfyNode):
         cls,
         interp_model: Any,
         video: Any,
-        recursive_interpolation_passes: int = 1,
-        time: str = "smooth",
-        output_fps: float = 60,
-        slow_motion_sound: str = "stretch",
-        end: str = "hold",
-        detect_cuts: bool = True,
-        cut_threshold: float = THRESHOLD,
-        repeated_frames: str = "hold",
-        speed_curve: str = EXAMPLE,
-        seconds: float = 10,
         motion_scale: str = "auto",
+        segment: int = 1,
+        segments: int = 1,
+        **times: Any,
     ) -> io.NodeOutput:
-        passes = check_passes(recursive_interpolation_passes)
-        if time not in TIMES:
-            raise ValueError(f"time: expected one of {', '.join(TIMES)}, got {time}")
-        if slow_motion_sound not in SOUNDS:
-            raise ValueError(f"slow_motion_sound: expected one of {', '.join(SOUNDS)}, got {slow_motion_sound}")
-        analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
-        rate = check_rate("output_fps", output_fps) if time in AT_OUTPUT_RATE else None
-        plan = Plan(0 if rate else passes, analysis.end, rate, slow=time == "slow motion")
-        if time == "speed curve":
-            plan = replace(plan, curve=check_curve(speed_curve))
-        check_seconds(seconds)
+        wanted = check_video_inputs(**times)
         try:
             source = open_video(video)
             engine = open_engine(interp_model, source.size, motion_scale)
-            if time == "length":
-                plan = replace(plan, curve=_speed_for(source.timing.end - source.timing.start, seconds))
-            silent = plan.heard is not None and slow_motion_sound == "drop"
-            sound = Sound(origin=source.timing.start) if silent else source.sound(plan.heard)
+            plan, analysis, _ = task = wanted(source)
+            parts = len(borders_of(source.timing, plan)) + 1
+            chosen = _check_segment(segment, segments, parts)
+            sound = task.sound(source)
             path = new_video()
-            progress = Progress(plan.count(source.timing.frames, source.timing.rate))
+            frames = plan.count(source.timing.frames, source.timing.rate)
+            progress = Progress(frames * len(chosen.parts(parts)) // parts)
             length = interpolate_video(
                 source,
                 path,
                 plan=plan,
                 analysis=analysis,
                 interpolate=engine.interpolate,
-                sound=sound.tracks,
-                delay=(source.timing.start - sound.origin) / (plan.heard.keys[0].speed if plan.heard else 1),
+                sound=sound.tracks if segment == 1 else [],
+                delay=task.delay(source, sound),
                 poll=mm.throw_exception_if_processing_interrupted,
                 shown=progress.frame,
+                segment=chosen,
             )
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
         notes = [*source.notes(), *sound.notes]
-        summary = progress.summary(interp_model, plan.output_rate(source.timing.rate), length, notes, engine.network)
+        if segments > 1:
+            notes.append(f"This is segment {segment} of {segments}.")
+        summary = progress.summary(
+            interp_model, plan.output_rate(source.timing.rate), length, notes, scales_used(engine)
+        )
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
 
 
-def _speed_for(length: Fraction, seconds: float) -> SpeedCurve:
-    """The constant speed at which a source of this length lasts so many seconds. Raises ValueError."""
+def _check_segment(segment: int, segments: int, parts: int) -> Segment:
+    """Raises ValueError."""
+    chosen = Segment(segment, segments)
     try:
-        return constant_speed(length / Fraction(seconds).limit_denominator(10**6))
+        chosen.parts(parts)
     except ValueError as error:
-        raise ValueError(f"seconds: {error}; the video lasts {float(length):.2f} s") from None
+        name = "segments" if segments > parts else "segment"
+        raise ValueError(f"{name}: {error}") from None
+    return chosen
 
 
 NODES = [AMTInterpolateVideo]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +17,8 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from torch import Tensor
 
-from .interp_model import describe, describe_motion
+from ..amt.motion_scale import in_words
+from .interp_model import describe
 
 ONE_FRAME = "There is only one frame, so it stays as it is. To make frames between, connect at least two images."
 
@@ -27,10 +29,11 @@ SECONDS_BETWEEN_PREVIEWS = 0.5
 class Progress:
     """Call `frame` for every frame of the result, then `summary`."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, size: tuple[int, int] = (0, 0)) -> None:
+        """total: frames of the result. size: their (height, width), where `frame` is not called."""
         self._total = total
         self._done = 0
-        self._size = (0, 0)
+        self._size = size
         self._bar = comfy.utils.ProgressBar(total)
         self._start = self._last_preview = time.monotonic()
 
@@ -45,10 +48,21 @@ class Progress:
             picture = _picture(frame)
             preview = ("JPEG", picture, max(picture.size))  # a larger number would make ComfyUI enlarge the picture
             if self._done > 1:  # the first frame tells nothing of the speed yet
-                seconds = now - self._start
-                left = seconds / self._done * (self._total - self._done)
-                show(f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left")
+                show(self._speed())
         self._bar.update_absolute(self._done, self._total, preview)
+
+    def elsewhere(self, done: int, by_machine: Mapping[str, int]) -> None:
+        """How many frames of the result other machines have made, in all and each of them."""
+        self._done = done
+        if done:
+            machines = ", ".join(f"{name}: {frames}" for name, frames in sorted(by_machine.items()))
+            show(f"{self._speed()} ({machines})")
+        self._bar.update_absolute(min(done, self._total), self._total)
+
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._start
+        left = seconds / self._done * max(0, self._total - self._done)
+        return f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left"
 
     def summary(
         self,
@@ -56,12 +70,13 @@ class Progress:
         rate: Fraction | None = None,
         length: Fraction | None = None,
         notes: Sequence[str] = (),
-        network: object = None,
+        used: Counter[int] | None = None,
     ) -> ui.PreviewText:
         """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
 
         rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
-        notes: sentences on what differs from the source. network: the engine's, which may tell how it found motion.
+        notes: sentences on what differs from the source. used: how many pairs had their motion found at which
+        scale.
         """
         height, width = self._size
         facts = f"{width} x {height}"
@@ -70,7 +85,7 @@ class Progress:
         frames = "1 frame" if self._done == 1 else f"{self._done} frames"
         took = _time(time.monotonic() - self._start)
         # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.
-        motion = describe_motion(network)
+        motion = in_words(used or Counter())
         how = describe(interp_model) + (f"; {motion}" if motion else "")
         return show_text("\n".join((f"{frames} in {took}: {facts}.", f"{how}.", *notes)))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -40,6 +42,8 @@ class SoundError(ValueError):
 class VideoWriter:
     """An H.264 file in an mp4 container. A context manager: on an error the file is removed.
 
+    path: where to write it, or an open file, which stays open.
+
     rate: frames a second. Where the frames come with irregular times, it may be approximate.
     tick: the seconds of which all times are multiples; 1 / rate unless given. With it, frames may be irregular.
     bits: bits of a colour. More than 8 are stored as 10.
@@ -50,7 +54,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | BinaryIO,
         *,
         rate: Fraction,
         tick: Fraction | None = None,
@@ -61,7 +65,9 @@ class VideoWriter:
         sound: Sequence[Track] = (),
         from_zero: bool = False,
     ) -> None:
-        self._path = path
+        self._file = path
+        self._path = path if isinstance(path, Path) else None
+        """Of a file that is to be removed after an error."""
         self._constant = tick is None and is_representable(1 / rate)
         self._rate, self._tick = _representable_rate(rate), tick or 1 / rate
         if not is_representable(self._tick):
@@ -79,9 +85,10 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         try:
-            self._container = av.open(str(self._path), "w", format="mp4")
+            file = self._file if self._path is None else str(self._path)
+            self._container = av.open(file, "w", format="mp4")
         except (FFmpegError, OSError) as error:
-            self._path.unlink(missing_ok=True)
+            self._remove()
             raise self._write_error(error) from error
         return self
 
@@ -103,7 +110,11 @@ class VideoWriter:
             for track in self._sound:
                 track.close()
             if error is not None:
-                self._path.unlink(missing_ok=True)
+                self._remove()
+
+    def _remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     def write(self, frame: Tensor, time: Fraction | None = None, duration: Fraction | None = None) -> None:
         """frame: [h, w, 3], float 0..1 or uint8. All frames have the first one's size; odd sides grow by one pixel.
@@ -200,10 +211,11 @@ class VideoWriter:
 
     def _write_error(self, error: Exception) -> WriteError:
         free = ""
+        folder = Path(tempfile.gettempdir()) if self._path is None else self._path.parent
         with suppress(OSError):
-            free = f" ({shutil.disk_usage(self._path.parent).free / 2**20:.0f} MiB are free there)"
+            free = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB are free there)"
         return WriteError(
-            f"the video could not be written to {self._path.parent}{free}: {error}. Free some space, "
+            f"the video could not be written to {folder}{free}: {error}. Free some space, "
             "or start ComfyUI with --temp-directory on a disk that has some."
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, tee
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def borders_of(timing: Timing, plan: Plan, part: int = PART) -> list[int]:
 
 def interpolate_video(
     video: Video,
-    path: Path,
+    path: Path | BinaryIO,
     *,
     plan: Plan,
     analysis: SourceAnalysis,
@@ -64,6 +64,7 @@ def interpolate_video(
 ) -> Fraction:
     """Writes the file, and returns how long the picture is, in seconds. After an error in any thread no file is left.
 
+    path: of the new file, or the open file to write into.
     delay: seconds before the first frame is shown.
     poll: called now and then in this thread. An exception that it raises ends the work.
     shown: called with every frame of the result.

@@ -1,0 +1,61 @@
+"""AMT Video Interpolation (Ray): one long video on several GPUs or machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+from comfy_api.latest import InputImpl, io
+
+from ..cluster.head import check_ray, interpolate_over_ray
+from ..cluster.request import AMTWeights, Request
+from ..video.container import UnreadableVideoError
+from .inputs import SEARCH_ALIASES
+from .interp_model import motion_scale_of, open_model
+from .progress import Progress
+from .temporary import new_video
+from .video_source import open_video
+from .video_time import check_video_inputs, video_inputs, video_output
+
+
+class AMTInterpolateVideoRay(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AMTInterpolateVideoRay",
+            display_name="AMT Video Interpolation (Ray)",
+            category="video/AMT",
+            description="AMT Video Interpolation on several GPUs or machines at once, over Ray. RAY_ADDRESS in "
+            "ComfyUI's environment names the cluster; without it, all GPUs of this machine are used.",
+            search_aliases=[*SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
+            inputs=video_inputs(),
+            outputs=[video_output()],
+        )
+
+    @classmethod
+    def execute(cls, interp_model: Any, video: Any, motion_scale: str = "auto", **times: Any) -> io.NodeOutput:
+        check_ray()
+        wanted = check_video_inputs(**times)
+        model = open_model(interp_model)
+        weights = AMTWeights.of(model.network, carried=model.carried, scale=motion_scale_of(motion_scale))
+        try:
+            source = open_video(video)
+        except UnreadableVideoError as error:
+            raise UnreadableVideoError(f"video: {error}") from error
+        task = wanted(source)
+        path = new_video()
+        progress = Progress(task.plan.count(source.timing.frames, source.timing.rate), source.size)
+        result = interpolate_over_ray(
+            Request(source, task, weights),
+            path,
+            mm.throw_exception_if_processing_interrupted,
+            lambda seen: progress.elsewhere(seen.done, seen.by_node),
+        )
+        rate = task.plan.output_rate(source.timing.rate)
+        workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
+        notes = [f"Made by {workers} of Ray.", *result.notes]
+        summary = progress.summary(interp_model, rate, result.length, notes, result.used)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
+
+
+NODES = [AMTInterpolateVideoRay]
