@@ -105,7 +105,7 @@ def _check_segment(segment: int, segments: int, parts: int) -> Segment:
     try:
         chosen.parts(parts)
     except ValueError as error:
-        name = "segments" if segments > parts else "segment"
+        name = "segments" if 1 <= segment <= segments else "segment"
         raise ValueError(f"{name}: {error}") from None
     return chosen
 

@@ -25,8 +25,8 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             node_id="AMTInterpolateVideoRay",
             display_name="AMT Video Interpolation (Ray)",
             category="video/AMT",
-            description="AMT Video Interpolation on several GPUs or machines at once, over Ray. RAY_ADDRESS in "
-            "ComfyUI's environment names the cluster; without it, all GPUs of this machine are used.",
+            description="Makes one video on several GPUs or machines at once, over Ray: on the cluster of RAY_ADDRESS, "
+            "or on all GPUs of this machine.",
             search_aliases=[*SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
             inputs=video_inputs(),
             outputs=[video_output()],

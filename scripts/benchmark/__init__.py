@@ -3,6 +3,7 @@
 python scripts/benchmark speed          networks beside ComfyUI core's; --write-docs writes the documentation's tables
 python scripts/benchmark video memory   peak memory of a short and of a long video
 python scripts/benchmark video busy     how much of a video's time the network works
+python scripts/benchmark cluster        one, two and four workers of Ray, with a network that takes a fixed time a frame
 """
 
-COMMANDS = ("speed", "video")
+COMMANDS = ("cluster", "speed", "video")

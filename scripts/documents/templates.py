@@ -50,11 +50,13 @@ CAPTIONS = {
     "amt_12_frame_interpolation_vhs_meta_batch": "VHS meta batch",
     "amt_13_frame_interpolation_frames_by_url": "images by URL",
     "amt_14_frame_interpolation_on_fal_ai": "on fal.ai, for a fee",
+    "amt_15_frame_interpolation_on_several_gpus": "on several GPUs",
 }
 """A few words on each thumbnail."""
 SHOWS = {
     "amt_12_frame_interpolation_vhs_meta_batch": "amt_11_frame_interpolation_vhs_load_video",
     "amt_14_frame_interpolation_on_fal_ai": "amt_04_frame_interpolation_two_images_to_2_seconds",
+    "amt_15_frame_interpolation_on_several_gpus": "amt_02_frame_interpolation_to_60_fps_with_sound",
 }
 """The workflow whose result the thumbnail shows, where a template's own cannot run here."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +20,8 @@ from amt_frame_interpolation.amt.timeline.curve import speed_curve
 from amt_frame_interpolation.video.container import UnreadableVideoError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from setup.install import ROOT
+from test_segments import decoded
 from torch import Tensor, nn
 
 
@@ -51,6 +55,12 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
 
     cpu = torch.device("cpu")
 
+    def interpolate_a_video(
+        model: Any, video: Any, passes: int = 1, time: str = "smooth", fps: float = 60, **others: Any
+    ) -> Any:
+        inputs = {"recursive_interpolation_passes": passes, "time": time, "output_fps": fps} | others
+        return as_comfyui_runs_it(interpolate_video.AMTInterpolateVideo)(interp_model=model, video=video, **inputs)
+
     def as_comfyui_runs_it(node: Any, requeue: int = 0, uses: str | None = None) -> Callable[..., Any]:
         """requeue: the run of a meta batch. uses: an input of another node that is linked to the third output."""
         prompt = {"3": {"inputs": {"requeue": requeue}}} | ({"4": {"inputs": {uses: ["7", 2]}}} if uses else {})
@@ -69,7 +79,7 @@ def nodes(comfy: ModuleType) -> Iterator[SimpleNamespace]:
             as_comfyui_runs_it(interpolate.AMTInterpolate, requeue, uses)(*a, **k).result
         ),
         to_video=as_comfyui_runs_it(images_to_video.AMTImagesToVideo),
-        video=as_comfyui_runs_it(interpolate_video.AMTInterpolateVideo),
+        video=interpolate_a_video,
         schemas={
             node.define_schema().node_id: node.define_schema()
             for node in (interpolate.AMTInterpolate, images_to_video.AMTImagesToVideo)
@@ -513,3 +523,37 @@ def test_an_interruption_leaves_no_file(nodes: SimpleNamespace, clip: Path, monk
     with pytest.raises(nodes.mm.InterruptProcessingException):
         nodes.video(nodes.model, nodes.File(str(clip)))
     assert set(nodes.temporary.glob("*")) == before
+
+
+# ---- segments
+
+
+def test_segments_of_several_jobs_are_joined_to_one_video(nodes: SimpleNamespace, tmp_path: Path) -> None:
+    """120 frames of the result are a part: 200 frames at 2x have four."""
+    source = numbered.write(tmp_path / "source.mp4", range(200))
+    video = nodes.File(str(source))
+    whole = made(nodes.video(nodes.model, video))
+    segments = [made(nodes.video(nodes.model, video, segment=number, segments=3)) for number in (1, 2, 3)]
+    joined = tmp_path / "joined.mp4"
+    command = [sys.executable, "scripts/join", str(joined), *map(str, segments)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert decoded(joined) == decoded(whole)
+    again = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert again.returncode != 0
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("segment", "segments", "message"),
+    [
+        (0, 2, "segment: expected a segment from 1 to 2, got 0"),
+        (3, 2, "segment: expected a segment from 1 to 2, got 3"),
+        (1, 5, "segments: expected at most 1 segments for a video of this length, got 5"),
+    ],
+)
+def test_segments_that_are_not_there(
+    nodes: SimpleNamespace, tmp_path: Path, segment: int, segments: int, message: str
+) -> None:
+    video = nodes.File(str(numbered.write(tmp_path / "source.mp4", range(10))))
+    with pytest.raises(ValueError, match=message):
+        nodes.video(nodes.model, video, segment=segment, segments=segments)

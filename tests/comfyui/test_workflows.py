@@ -77,6 +77,21 @@ def test_a_speed_curve_makes_the_clip_longer(comfyui_server: LocalServer, tmp_pa
     assert 3 < len(frames) / rate < 6
 
 
+def test_several_workers_make_what_one_machine_makes(comfyui_server: LocalServer, tmp_path: Path) -> None:
+    """A Ray of this machine, for the run alone."""
+    pytest.importorskip("ray")
+    (comfyui_server.input / "ray.mp4").write_bytes(video_bytes(70, 96, 64))
+    made = []
+    for name in ("amt_15_frame_interpolation_on_several_gpus", "amt_02_frame_interpolation_to_60_fps_with_sound"):
+        prompt = read(name)
+        prompt["1"]["inputs"]["file"] = "ray.mp4"
+        result = comfyui_server.queue(prompt, timeout=900)
+        made.append(decode(comfyui_server.download(result.files[0], tmp_path)))
+    assert len(made[0][0]) == len(made[1][0]) > 120
+    assert made[0][1] == made[1][1] == 60
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(made[0][0], made[1][0], strict=True))
+
+
 def test_linked_passes_are_checked(comfyui_server: LocalServer) -> None:
     prompt = read(TWO_IMAGES)
     prompt["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 40}}
