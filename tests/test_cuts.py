@@ -120,6 +120,68 @@ def test_shots_of_two_frames_are_told_apart() -> None:
     assert cuts(frames) == [2, 4, 6, 8, 10]
 
 
+def lines(scene: int, count: int, step: int = 3) -> list[Tensor]:
+    """Black lines on white that move."""
+    generator = torch.Generator().manual_seed(scene)
+    width = 240 + step * count
+    picture = torch.ones(180, width, 3)
+    for _ in range(14):
+        (x0, x1), (y0, y1) = (torch.randint(0, side, (2,), generator=generator) for side in (width, 180))
+        for share in torch.linspace(0, 1, 600):
+            x, y = int(torch.lerp(x0.float(), x1.float(), share)), int(torch.lerp(y0.float(), y1.float(), share))
+            picture[max(0, y - 1) : y + 1, max(0, x - 1) : x + 1] = 0.1
+    return [picture[:, step * k : step * k + 240] for k in range(count)]
+
+
+MATERIAL: dict[str, tuple[float, float, float]] = {
+    "daylight": (1, 0, 0),
+    "dark": (0.16, 0, 0),
+    "darker": (0.08, 0, 0),
+    "night": (0.16, 0, 0.015),
+    "fog": (0.15, 0.42, 0),
+    "thick fog": (0.08, 0.46, 0),
+    "high key": (0.16, 0.84, 0.01),
+}
+"""The contrast, what is added, and the standard deviation of the noise; in 8 bits."""
+
+
+@pytest.mark.parametrize("step", [3, 10])
+@pytest.mark.parametrize("material", MATERIAL)
+def test_shots_of_any_contrast_are_told_apart(material: str, step: int) -> None:
+    contrast, added, grain = MATERIAL[material]
+    torch.manual_seed(0)
+    frames = [contrast * frame + added for scene in (3, 4, 5) for frame in pan(scene, 7, step)]
+    frames = [((frame + grain * torch.randn_like(frame)).clamp(0, 1) * 255).round().byte() for frame in frames]
+    assert cuts(frames) == [7, 14]
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_drawings_are_told_apart(step: int) -> None:
+    assert cuts([frame for scene in (1, 2, 3) for frame in lines(scene, 7, step)]) == [7, 14]
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("grey", [0, 0.5, 1])
+def test_a_card_of_one_colour_is_a_shot(grey: float, length: int) -> None:
+    card = torch.full((180, 240, 3), grey)
+    assert cuts(pan(1, 6) + [card] * length + pan(2, 6)) == [6, 6 + length]
+
+
+def test_changes_of_the_light_are_none() -> None:
+    fades = {
+        "from black": [noise(5) * (k / 24) for k in range(25)],
+        "from black, dark": [noise(5) * (k / 24) * 0.2 for k in range(25)],
+        "from black, moving": [frame * (k / 24) for k, frame in enumerate(pan(5, 25))],
+        "to white": [torch.lerp(noise(5), torch.ones(180, 240, 3), k / 12) for k in range(13)],
+        "to another picture, dark": [torch.lerp(noise(5), noise(6), k / 12) * 0.16 for k in range(13)],
+        "lightning": [frame * (0.5 if k == 5 else 0.12) for k, frame in enumerate(pan(5, 12))],
+        "a lamp goes out": [frame * (0.12 if k >= 6 else 0.9) for k, frame in enumerate(pan(5, 12))],
+    }
+    assert {name: cuts([(frame * 255).round().byte() for frame in frames]) for name, frames in fades.items()} == {
+        name: [] for name in fades
+    }
+
+
 def test_a_flash_is_none() -> None:
     frames = pan(3, 12)
     for index in (5, 6):

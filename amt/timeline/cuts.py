@@ -48,9 +48,15 @@ MOST_EXPLAINED = 0.36
 """Motion explains no more than this. So there is a cut even between other cuts, when shots are short."""
 REPEAT_LOSS = 0.005
 """A gap that loses less than this is before a repeated frame."""
+PLAIN = 1e-4
+"""The product of two blocks' lengths from which on they have a texture to compare."""
 LEAST_CUT_CHANGE = 0.06
-"""The parts that change must change by more than this on average to be a cut. The first frame of a fade from black,
-for example, changes by less."""
+"""The parts that change must change by more than this on average to be a cut, where both pictures have the contrast of
+daylight. The first frame of a fade from black, for example, changes by less."""
+DAYLIGHT = 0.15
+"""The standard deviation of such a picture. At night or in fog all changes are smaller, and so are those at a cut."""
+FLAT = 0.005
+"""A picture with a standard deviation below this is a card of one colour: a change to it is judged as in daylight."""
 
 
 class GapMeasure(NamedTuple):
@@ -59,7 +65,7 @@ class GapMeasure(NamedTuple):
     lost: float
     """The share of either picture that is not found in the other one."""
     change: float
-    """The mean difference of the pixels in those blocks that change."""
+    """The mean difference of the pixels in those blocks that change, as it would be in daylight."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,20 @@ def measure_gap(picture0: Tensor, picture1: Tensor) -> GapMeasure:
         return GapMeasure(0.0, 0.0)
     lost = (_lost(picture0, picture1, changed) + _lost(picture1, picture0, changed)) / 2
     light = (_evenly_lit(picture0) - _evenly_lit(picture1)).abs().mean()
-    return GapMeasure(float(lost + LIGHT_WEIGHT * light), float((difference * changed).sum() / changed.sum()))
+    change = (difference * changed).sum() / changed.sum() * DAYLIGHT / _contrast(picture0, picture1)
+    return GapMeasure(float(lost + LIGHT_WEIGHT * light), float(change))
+
+
+def _contrast(picture0: Tensor, picture1: Tensor) -> float:
+    """The lower one of both pictures, at most that of daylight."""
+    lower = min(float(picture.std(dim=(1, 2)).mean()) for picture in (picture0, picture1))
+    return DAYLIGHT if lower < FLAT else min(lower, DAYLIGHT)
 
 
 def _lost(picture0: Tensor, picture1: Tensor, changed: Tensor) -> Tensor:
     """The share of picture1 that is not found in picture0. changed: the weight of each block, 0..1."""
+    # The variance of a plain place is a small difference of large sums, which float32 does not have.
+    picture0, picture1 = picture0.double(), picture1.double()
     blocks = functional.unfold(picture1[None], BLOCK, stride=BLOCK)[0].T.unflatten(1, (3, BLOCK, BLOCK))
     blocks = blocks - blocks.mean(dim=(2, 3), keepdim=True)
     lengths = blocks.flatten(1).norm(dim=1)
@@ -130,7 +145,7 @@ def _lost(picture0: Tensor, picture1: Tensor, changed: Tensor) -> Tensor:
     products = functional.conv2d(picture0[None], blocks)[0]
     means, squares = (functional.avg_pool2d(picture, BLOCK, stride=1) for picture in (picture0, picture0**2))
     places = ((squares - means**2).clamp(min=0).sum(dim=0) * BLOCK**2).sqrt()
-    likeness = products / (lengths[:, None, None] * places + 1e-6)
+    likeness = products / (lengths[:, None, None] * places).clamp(min=PLAIN)
     likeness = likeness.flatten(1).masked_fill(_too_far(), 0).amax(dim=1)
     weights = (lengths / blocks[0].numel() ** 0.5).clamp(max=MOST_TEXTURE) * changed
     return ((1 - likeness) * weights).sum() / (weights.sum() + FOUND_SHARE * len(weights) * MOST_TEXTURE)
