@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from .fast.model import FastAMT
 from .network.model import Motion
 from .network.padding import Padding
 from .network.sampling import warp
+from .overlays import find_overlay, without
 
 SCALES = (1, 2, 4)
 """Motion is found on frames of 1/scale of the size."""
@@ -48,12 +49,23 @@ class _Found:
     """By timesteps, one for each of the pairs."""
 
 
+class _Overlay(NamedTuple):
+    """What stands still in front of the motion."""
+
+    where: Tensor
+    """[b, 1, h, w], 0 or 1."""
+    still: Tensor
+    """[b, c, h, w]."""
+
+
 @dataclass
 class OpenedPair:
-    """Frames [b, c, h, w] with their motion. In full, and for the middle alone, it may never be needed."""
+    """Frames [b, c, h, w], and their motion. In full, and for the middle alone, it may never be needed."""
 
     frame0: Tensor
     frame1: Tensor
+    overlay: _Overlay | None
+    """It is not in the frames."""
     found: list[_Found] | None = None
     opened: Any = None
     """By the network itself, where that can be asked for any time and sees the frames in full."""
@@ -89,15 +101,25 @@ class ScaledAMT:
     def open_pair(self, frame0: Tensor, frame1: Tensor) -> OpenedPair:
         """Padded frames as `AMT.open_pair` takes them. Raises ValueError as that does."""
         frame0, frame1 = frame0.float(), frame1.float()
+        overlay = None
+        if (where := find_overlay(frame0, frame1)) is not None:
+            overlay = _Overlay(where, (frame0 + frame1) / 2)
+            frame0, frame1 = without(frame0, where), without(frame1, where)
+        pair = OpenedPair(frame0, frame1, overlay)
         if self._scale_for(frame0) == 1:
             self.used[1] += len(frame0)
-            asks_network = self.network.any_time and not self.carried
-            opened = self.network.open_pair(frame0, frame1) if asks_network else None
-            return OpenedPair(frame0, frame1, opened=opened)
-        return OpenedPair(frame0, frame1, list(self._find(frame0, frame1)))
+            if self.network.any_time and not self.carried:
+                pair.opened = self.network.open_pair(frame0, frame1)
+        else:
+            pair.found = list(self._find(frame0, frame1))
+        return pair
 
     def frame_at(self, pair: OpenedPair, timestep: Tensor) -> Tensor:
         """The frames [b, c, h, w] float32 at timesteps [b] or [1], which lie on the CPU."""
+        made = self._moved(pair, timestep)
+        return made if pair.overlay is None else torch.where(pair.overlay.where > 0, pair.overlay.still, made)
+
+    def _moved(self, pair: OpenedPair, timestep: Tensor) -> Tensor:
         if pair.opened is not None:
             return self.network.frame_at(pair.opened, timestep)
         timestep = timestep.expand(len(pair.frame0))
