@@ -15,6 +15,7 @@ from .interpolator import AnyTimeInterpolator, Interpolator
 from .out_of_memory import is_out_of_memory
 from .timeline import dyadic_times
 from .timeline.sources import Gap, Source, as_sources
+from .transparency import Backdrop, is_transparent
 
 HALF = Fraction(1, 2)
 MOST_HELD = 32
@@ -83,11 +84,13 @@ class Engine:
         A position that is a source frame yields that very tensor; others yield new ones, float32, on the CPU.
         Raises PairTooLargeError, NotFiniteError, and whatever the network or `before_call` raises.
         """
-        for frame in self._made(self._items(sources, iter(positions))):
+        backdrop: list[Backdrop] = []
+        for frame in self._made(self._items(sources, iter(positions), backdrop)):
             if frame.source is not None:
                 yield frame.source
             else:
-                yield self.network.padding.crop(frame.padded[0], frame.size).permute(1, 2, 0).cpu()
+                made = frame.padded if not backdrop else backdrop[0].take_away(frame.padded)
+                yield self.network.padding.crop(made[0], frame.size).permute(1, 2, 0).cpu()
 
     def between(self, frame0: Tensor, frame1: Tensor, times: Sequence[Fraction]) -> Iterator[Tensor]:
         """Yields the frames at these times between two, ascending: [1, c, h, w] padded and on the network's device."""
@@ -96,14 +99,21 @@ class Engine:
         for frame in self._made(self._askable(request)):
             yield frame.padded
 
-    def _items(self, sources: Iterable[Source], positions: Iterator[Fraction]) -> Iterator[_Frame | _Request | None]:
-        """Source frames to show and requests for frames between them, in the output's order; None between parts."""
+    def _items(
+        self, sources: Iterable[Source], positions: Iterator[Fraction], backdrop: list[Backdrop]
+    ) -> Iterator[_Frame | _Request | None]:
+        """Source frames to show and requests for frames between them, in the output's order; None between parts.
+
+        backdrop: gets the one that frames are laid over, from the first one on that is transparent anywhere.
+        """
         position = next(positions, None)
         last = None
         for source in sources:
             if position is None:
                 return
-            frame = self._prepare(source.frame)
+            if not backdrop and is_transparent(source.frame):
+                backdrop.append(Backdrop.for_frame(source.frame))
+            frame = self._prepare(source.frame, *backdrop)
             if last is not None:
                 start, frame0 = last
                 times: list[Fraction] = []
@@ -121,9 +131,11 @@ class Engine:
                 position = next(positions, None)
             last = source.position, frame
 
-    def _prepare(self, source: Tensor) -> _Frame:
+    def _prepare(self, source: Tensor, backdrop: Backdrop | None = None) -> _Frame:
         frame = source.to(self.device).permute(2, 0, 1)[None]
         frame = frame.float() if source.is_floating_point() else frame.float() / 255
+        if backdrop:
+            frame = backdrop.put_behind(frame)
         return _Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
 
     def _askable(self, request: _Request) -> Iterator[_Frame | _Request]:

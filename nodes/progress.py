@@ -20,7 +20,10 @@ from torch import Tensor
 from ..amt.motion_scale import in_words
 from .interp_model import describe
 
-ONE_FRAME = "There is only one frame, so it stays as it is. To make frames between, connect at least two images."
+ONE_FRAME = (
+    "There is only one frame, so it stays as it is. To make frames between, connect at least two images. If the images "
+    "came as a list, put Rebatch Images before this node."
+)
 
 PREVIEW_SIDE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5

@@ -43,11 +43,13 @@ class Blend(OpenedPairs):
 
 
 def numbered(count: int, size: tuple[int, int] = (5, 7), channels: int = 3) -> list[Tensor]:
-    return [torch.full((*size, channels), float(index)) for index in range(count)]
+    """Frames of one value each; a fourth channel, alpha, is opaque."""
+    opaque = torch.ones(*size, channels - 3)
+    return [torch.cat((torch.full((*size, 3), float(index)), opaque), dim=2) for index in range(count)]
 
 
 def positions_of(frames: list[Tensor]) -> list[float]:
-    assert all((frame == frame.flatten()[0]).all() for frame in frames)
+    assert all((frame[..., :3] == frame[0, 0, 0]).all() for frame in frames)
     return [float(frame[0, 0, 0]) for frame in frames]
 
 
@@ -408,3 +410,17 @@ def test_the_beginning_may_be_elsewhere() -> None:
     assert (last.position, last.gap) == (2, Gap.MOTION)
     assert last.frame is beginning
     assert len(list(with_end(as_sources([]), "loop"))) == 0
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 3, 5])
+def test_a_loop_does_not_stand_still_at_its_seam(repeats: int) -> None:
+    """The last frames are the first one again: motion fills their time, unless the picture stands still for longer."""
+    torch.manual_seed(0)
+    frames = list(torch.rand(6, 32, 32, 3))
+    frames += [frames[0] + 0.001 * torch.rand(32, 32, 3) for _ in range(repeats)]
+    sources = list(SourceAnalysis("loop", replace_repeats=True)(frames))
+    expected = list(range(6 + repeats + 1)) if repeats > 3 else [*range(6), 6 + repeats]
+    assert [source.position for source in sources] == expected
+    assert sources[-1].frame is frames[0]
+    if repeats <= 3:
+        assert sources[-1].gap is Gap.MOTION

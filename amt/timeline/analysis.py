@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .plan import End
-from .repeats import exact_repeats, without_repeats
+from .repeats import exact_repeats, without_repeats, without_seam_repeats
 from .sources import Source, as_sources, with_end
 
 
@@ -32,4 +32,5 @@ class SourceAnalysis:
         if self.cuts:
             sources = self.cuts(sources)
         sources = without_repeats(sources) if self.replace_repeats else exact_repeats(sources)
-        return with_end(sources, self.end, first_frame)
+        sources = with_end(sources, self.end, first_frame)
+        return without_seam_repeats(sources) if self.replace_repeats and self.end == "loop" else sources

@@ -204,6 +204,8 @@ def dyadic_times(times: Sequence[Fraction]) -> list[Fraction]:
 
 
 NTSC = Fraction(1000, 1001)
+NTSC_BASES = (12, 15)
+"""Of multiples of these there are such rates: 23.976, 29.97, 59.94, and their halves and multiples."""
 
 
 def exact_rate(fps: float) -> Fraction:
@@ -211,10 +213,11 @@ def exact_rate(fps: float) -> Fraction:
     if not 0 < fps <= 1000:  # also refuses NaN
         raise ValueError(f"expected a frame rate above 0 and up to 1000 frames a second, got {fps}")
     nearest = Fraction(fps).limit_denominator(1000)
-    ntsc = round(fps / NTSC) * NTSC
+    whole = round(fps / NTSC)
     # Two decimals are what people type: 59.94, 23.98.
-    if nearest.denominator > 1 and ntsc and abs(ntsc - Fraction(fps)) < Fraction(1, 200):
-        return ntsc
+    is_ntsc = any(whole % base == 0 for base in NTSC_BASES) and abs(whole * NTSC - Fraction(fps)) < Fraction(1, 200)
+    if nearest.denominator > 1 and whole and is_ntsc:
+        return whole * NTSC
     if not nearest:
         raise ValueError(f"expected a frame rate of at least one frame in 1000 seconds, got {fps}")
     return nearest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -39,7 +40,7 @@ def without_repeats(sources: Iterable[Source]) -> Iterator[Source]:
     repeats: list[Source] = []
     for source in sources:
         shown, blocks = blocks, _blocks(source.frame)
-        if shown is not None and source.gap is not Gap.CUT and bool((shown - blocks).abs().max() <= TOLERANCE):
+        if shown is not None and source.gap is not Gap.CUT and _look_alike(shown, blocks):
             # The next frame is compared with the first of the repeats: a slow fade is no standstill.
             blocks = shown
             repeats.append(source._replace(gap=Gap.REPEAT))
@@ -53,6 +54,30 @@ def without_repeats(sources: Iterable[Source]) -> Iterator[Source]:
             yield from repeats
             repeats.clear()
     yield from repeats
+
+
+def without_seam_repeats(sources: Iterable[Source]) -> Iterator[Source]:
+    """Of a loop, whose last source closes it, drops up to three sources before that one that look like it."""
+    held: deque[Source] = deque()
+    for source in sources:
+        held.append(source)
+        if len(held) > MOST_REPEATS + 2:
+            yield held.popleft()
+    if not held:
+        return
+    *before, closing = held
+    blocks = _blocks(closing.frame)
+    kept = len(before)
+    least = sum(source.position == 0 for source in before)  # the first source stays
+    while kept > least and _look_alike(blocks, _blocks(before[kept - 1].frame)):
+        kept -= 1
+    # A picture that stands still for longer is meant to do so.
+    yield from before[:kept] if len(before) - kept <= MOST_REPEATS else before
+    yield closing
+
+
+def _look_alike(blocks0: Tensor, blocks1: Tensor) -> bool:
+    return bool((blocks0 - blocks1).abs().max() <= TOLERANCE)
 
 
 def _blocks(frame: Tensor) -> Tensor:

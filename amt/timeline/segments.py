@@ -67,6 +67,6 @@ def part_borders(
         earliest, latest = source_of(number - SLACK), source_of(number + SLACK)
         near = keys[bisect_left(keys, earliest) : bisect_right(keys, latest)]
         border = min(near, key=lambda key: abs(key - border), default=border)
-        if border >= (borders[-1] if borders else 0) + LEAST_SOURCES and border < frames:
+        if border >= (borders[-1] if borders else 0) + LEAST_SOURCES and border <= frames - LEAST_SOURCES:
             borders.append(border)
     raise AssertionError("unreachable")
