@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+SMALLEST = 128
+"""Pixels of the longer side. Letters on smaller pictures are no larger than the texture."""
 SAME = 6 / 255
 """Compression changes what stands still by less than this."""
 EDGE = 0.05
@@ -28,9 +30,11 @@ COARSE = 8
 def find_overlay(frame0: Tensor, frame1: Tensor) -> Tensor | None:
     """Where thin things stand still in front of motion: frames [b, c, h, w] -> [b, 1, h, w], 0 or 1.
 
-    None: nowhere. Only a CPU says so; the host would have to wait for the answer of a GPU.
+    None: nowhere. Of larger frames only a CPU says so; the host would have to wait for the answer of a GPU.
     """
     size = (frame0.shape[-2], frame0.shape[-1])
+    if max(size) < SMALLEST:
+        return None
     difference = (frame0[:, :3] - frame1[:, :3]).abs().amax(dim=1, keepdim=True)
     same = (functional.avg_pool2d(difference, 3, 1, 1) < SAME).float()
     light = frame0[:, :3].mean(dim=1, keepdim=True)

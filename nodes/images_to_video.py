@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import comfy.model_management as mm
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..amt.timeline import multiples
@@ -34,7 +34,7 @@ from .inputs import (
 )
 from .interp_model import open_engine, scales_used
 from .progress import ONE_FRAME, Progress, show_text
-from .temporary import new_video
+from .temporary import as_video, lost_videos, new_video
 
 
 class AMTImagesToVideo(io.ComfyNode):
@@ -75,6 +75,10 @@ class AMTImagesToVideo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        return lost_videos()
+
+    @classmethod
     def execute(
         cls,
         interp_model: Any,
@@ -113,7 +117,7 @@ class AMTImagesToVideo(io.ComfyNode):
             if len(positions) == 1
             else progress.summary(interp_model, rate, used=scales_used(engine))
         )
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=text)
+        return io.NodeOutput(as_video(path), ui=text)
 
 
 NODES = [AMTImagesToVideo]

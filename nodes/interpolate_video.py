@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.model_management as mm
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..amt.timeline.segments import Segment
 from ..video.container import UnreadableVideoError
@@ -13,7 +13,7 @@ from ..video.pipeline import borders_of, interpolate_video
 from .inputs import SEARCH_ALIASES
 from .interp_model import open_engine, scales_used
 from .progress import Progress
-from .temporary import new_video
+from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
 
@@ -56,6 +56,10 @@ class AMTInterpolateVideo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        return lost_videos()
+
+    @classmethod
     def execute(
         cls,
         interp_model: Any,
@@ -96,7 +100,7 @@ class AMTInterpolateVideo(io.ComfyNode):
         summary = progress.summary(
             interp_model, plan.output_rate(source.timing.rate), length, notes, scales_used(engine)
         )
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
+        return io.NodeOutput(as_video(path), ui=summary)
 
 
 def _check_segment(segment: int, segments: int, parts: int) -> Segment:

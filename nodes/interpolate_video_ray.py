@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.model_management as mm
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..cluster.head import check_ray, interpolate_over_ray
 from ..cluster.request import AMTWeights, Request
@@ -13,7 +13,7 @@ from ..video.container import UnreadableVideoError
 from .inputs import SEARCH_ALIASES
 from .interp_model import motion_scale_of, open_model
 from .progress import Progress
-from .temporary import new_video
+from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
 
@@ -31,6 +31,10 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             inputs=video_inputs(),
             outputs=[video_output()],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        return lost_videos()
 
     @classmethod
     def execute(cls, interp_model: Any, video: Any, motion_scale: str = "auto", **times: Any) -> io.NodeOutput:
@@ -55,7 +59,7 @@ class AMTInterpolateVideoRay(io.ComfyNode):
         workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
         notes = [f"Made by {workers} of Ray.", *result.notes]
         summary = progress.summary(interp_model, rate, result.length, notes, result.used)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=summary)
+        return io.NodeOutput(as_video(path), ui=summary)
 
 
 NODES = [AMTInterpolateVideoRay]

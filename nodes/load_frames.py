@@ -18,6 +18,9 @@ _loaded: dict[str, str] = {}
 _waiting: dict[str, list[bytes] | RemoteError] = {}
 """The digest of a text -> what `fingerprint_inputs` fetched for it. `execute` takes it in the same run."""
 
+MOST_WAITING = 2**27
+"""Bytes that may wait for `execute`."""
+
 
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
@@ -90,6 +93,11 @@ class AMTLoadFrames(io.ComfyNode):
         content = _digest(*files)
         if _loaded.get(key) != content:
             _keep(_waiting, key, files, 8)
+            # A run that ends early leaves them; what is too much is fetched again.
+            while sum(len(file) for waiting in _waiting.values() if isinstance(waiting, list) for file in waiting) > (
+                MOST_WAITING
+            ):
+                del _waiting[next(iter(_waiting))]
         return content
 
     @classmethod

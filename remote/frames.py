@@ -6,8 +6,8 @@ import base64
 import binascii
 import io
 import os
-import urllib.parse
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Event
 
 import numpy as np
@@ -17,7 +17,16 @@ from PIL import Image, ImageOps
 from .errors import RemoteError
 from .fetch import MIB, Resolve, Rules, check_url, fetch_all, system_resolve
 
+ESCAPES = {"%2B": "+", "%2F": "/", "%3D": "="}
+"""How the characters of base64 that mean something in URLs may be written."""
+URL_SAFE = str.maketrans("-_", "+/")
+"""RFC 4648, section 5."""
+CONTINUED = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+"""A further line of a data URI that was wrapped."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
+"""Those that the picture needs, and its orientation."""
 MAX_FRAMES = 1000
 MAX_PIXELS = 2**26
 """The most pixels that a frame may have: 8192 x 8192."""
@@ -39,8 +48,8 @@ def parse(text: str, rules: Rules) -> dict[str, str | bytes]:
         RemoteError: a line is wrong. The message names it and says what is wrong with it.
     """
     frames: dict[str, str | bytes] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        if line := raw.strip():
+    for number, line in _lines(text):
+        if line:
             name = f"line {number}"
             try:
                 frames[name] = _data_uri(line, rules) if line[:5].lower() == "data:" else str(check_url(line, rules))
@@ -53,6 +62,19 @@ def parse(text: str, rules: Rules) -> dict[str, str | bytes]:
     return frames
 
 
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, from 1. A data URI that was wrapped is one line."""
+    number, parts = 0, [""]
+    for next_number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if parts[0][:5].lower() == "data:" and CONTINUED.fullmatch(line):
+            parts.append(line)
+        else:
+            yield number, "".join(parts)
+            number, parts = next_number, [line]
+    yield number, "".join(parts)
+
+
 def _data_uri(uri: str, rules: Rules) -> bytes:
     head, comma, body = uri.partition(",")
     if not comma or not head.lower().endswith(";base64"):
@@ -60,12 +82,12 @@ def _data_uri(uri: str, rules: Rules) -> bytes:
     if len(body) > rules.max_bytes * 4 // 3 + 4:
         raise RemoteError(f"larger than {rules.max_bytes // MIB} MiB. Make it smaller")
     try:
-        encoded = urllib.parse.unquote_to_bytes(body).rstrip(b"=")
-        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+        for escape, character in ESCAPES.items():
+            body = body.replace(escape, character).replace(escape.lower(), character)
+        encoded = body.translate(URL_SAFE).rstrip("=")
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise RemoteError(
-            "the part after base64, is not base64: it may have been cut or wrapped. Each frame is one line"
-        ) from None
+        raise RemoteError("the part after base64, is not base64: it may have been cut. Copy it again") from None
 
 
 def collect(text: str, rules: Rules, *, stop: Event | None = None, resolve: Resolve = system_resolve) -> list[bytes]:
@@ -113,7 +135,7 @@ def decode(files: Sequence[bytes]) -> torch.Tensor:
 
 def _open(number: int, file: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(file), formats=FORMATS)
+        return Image.open(io.BytesIO(_without_texts(file)), formats=FORMATS)
     except Image.DecompressionBombError:
         raise RemoteError(f"frame {number} has too many pixels. Make it smaller") from None
     except Exception as error:  # hostile bytes cause errors of many types
@@ -132,7 +154,7 @@ def _pixels(number: int, file: bytes) -> np.ndarray:
     """[height, width, 3 or 4] uint8, or float32 0..1 for 16-bit grey; 4 channels only where something shows through."""
     with _open(number, file) as image:
         try:
-            upright = ImageOps.exif_transpose(image)
+            upright = _upright(image)
             if upright.mode.startswith("I"):
                 grey = np.asarray(upright).astype(np.float32) / 65535
                 return np.repeat(grey[..., None], 3, axis=2)
@@ -144,6 +166,28 @@ def _pixels(number: int, file: bytes) -> np.ndarray:
             raise RemoteError(
                 f"frame {number} could not be decoded ({type(error).__name__}): cut or damaged. Save it anew"
             ) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF data says; as it is where those are damaged."""
+    image.load()  # a damaged picture is not to be taken for damaged EXIF data
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _without_texts(file: bytes) -> bytes:
+    """A PNG file without its texts and other extras, which may be damaged or huge while the picture is whole."""
+    if not file.startswith(PNG_START):
+        return file
+    parts, place = [PNG_START], len(PNG_START)
+    while place + 12 <= len(file):
+        end = place + 12 + int.from_bytes(file[place : place + 4], "big")
+        if file[place + 4 : place + 8] in PNG_CHUNKS:
+            parts.append(file[place:end])
+        place = end
+    return b"".join(parts)
 
 
 def png(frame: torch.Tensor) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -262,3 +264,77 @@ def test_png_holds_the_pixels_and_nothing_else(seed: int, height: int, width: in
 def test_png_clamps_and_rounds() -> None:
     values = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 2.0]).reshape(1, 4, 1).expand(1, 4, 3)
     assert np.array(Image.open(io.BytesIO(frames.png(values))))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+# ---- what other services send
+
+
+def _png(pixels: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+NOISE = np.random.default_rng(3).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text.replace("+", "-").replace("/", "_"),
+        lambda text: text.replace("+", "-").replace("/", "_").rstrip("="),
+        lambda text: text.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"),
+        lambda text: text.replace("+", "%2b").replace("/", "%2f").replace("=", "%3d"),
+        lambda text: "\n".join(text[k : k + 76] for k in range(0, len(text), 76)),
+        lambda text: "\r\n".join(text[k : k + 64] for k in range(0, len(text), 64)),
+    ],
+    ids=["URL-safe", "URL-safe, without padding", "escaped", "escaped, lower case", "wrapped", "wrapped, CRLF"],
+)
+def test_base64_as_other_services_write_it(written: Callable[[str], str]) -> None:
+    file = _png(NOISE)
+    uri = "data:image/png;base64," + written(base64.b64encode(file).decode())
+    lines = frames.parse(f"{uri}\n{uri}\nhttps://example.com/3.png", Rules())
+    assert list(lines.values())[:2] == [file, file]
+    assert len(lines) == 3
+
+
+def test_an_escaped_data_uri_takes_little_memory() -> None:
+    uri = "data:image/png;base64," + "%2B" * 2**20
+    tracemalloc.start()
+    frames.parse(uri, Rules())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * len(uri)
+
+
+def _with_chunk(file: bytes, kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+    return file[:33] + chunk + file[33:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: _with_chunk(file, b"zTXt", b"notes\0\0" + zlib.compress(bytes(2**24))),
+        lambda file: _with_chunk(file, b"zTXt", b"notes\0\0no zlib stream"),
+        lambda file: _with_chunk(file, b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(bytes(2**24))),
+        lambda file: _with_chunk(file, b"tEXt", b"prompt\0" + b"x" * 2**20, checksum=1),
+        lambda file: _with_chunk(file, b"eXIf", b"MM\0*\0\0\0\xff\xff\xff"),
+        lambda file: _with_chunk(file, b"iCCP", b"profile\0\0damaged"),
+    ],
+    ids=["large text", "damaged text", "large workflow", "wrong checksum of a text", "EXIF", "colour profile"],
+)
+def test_a_png_is_its_picture_whatever_else_is_in_it(damage: Callable[[bytes], bytes]) -> None:
+    images = frames.decode([damage(_png(NOISE))])
+    assert np.array_equal((images[0].numpy() * 255).round().astype(np.uint8), NOISE)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0damaged", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40])
+def test_damaged_exif_data_cost_no_picture(kind: str, exif: bytes) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, kind, exif=exif)
+    assert frames.decode([buffer.getvalue()]).shape == (1, 40, 60, 3)

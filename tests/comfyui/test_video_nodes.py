@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -99,8 +100,13 @@ def numbers(images: Tensor) -> list[Fraction]:
     return [numbered.number(image) for image in images]
 
 
+kept: list[Any] = []
+"""Videos of tests that look at the files alone: a file goes with its VIDEO."""
+
+
 def made(output: Any) -> Path:
     (video,) = output.result
+    kept.append(video)
     return Path(video.get_stream_source())
 
 
@@ -557,3 +563,41 @@ def test_segments_that_are_not_there(
     video = nodes.File(str(numbered.write(tmp_path / "source.mp4", range(10))))
     with pytest.raises(ValueError, match=message):
         nodes.video(nodes.model, video, segment=segment, segments=segments)
+
+
+# ---- temporary files
+
+
+def test_a_file_goes_with_the_last_video_that_needs_it(nodes: SimpleNamespace, clip: Path) -> None:
+    (video,) = nodes.video(nodes.model, nodes.File(str(clip))).result
+    path = Path(video.get_stream_source())
+    trimmed = video.as_trimmed(0, 0.05, False)
+    del video
+    gc.collect()
+    assert path.is_file()
+    assert trimmed.get_components().images.shape[0] >= 1
+    del trimmed
+    gc.collect()
+    assert not path.exists()
+
+
+def test_nodes_run_again_when_another_comfyui_has_removed_their_video(nodes: SimpleNamespace, clip: Path) -> None:
+    from amt_frame_interpolation.nodes.images_to_video import AMTImagesToVideo
+    from amt_frame_interpolation.nodes.interpolate_video import AMTInterpolateVideo
+
+    (video,) = nodes.video(nodes.model, nodes.File(str(clip))).result
+    before = AMTInterpolateVideo.fingerprint_inputs(time="smooth")
+    assert AMTInterpolateVideo.fingerprint_inputs(time="smooth") == before
+    Path(video.get_stream_source()).unlink()
+    after = AMTInterpolateVideo.fingerprint_inputs(time="smooth")
+    assert after != before
+    assert AMTImagesToVideo.fingerprint_inputs(time="smooth") == after
+    assert AMTInterpolateVideo.fingerprint_inputs(time="smooth") == after  # once is enough
+
+
+def test_frames_that_no_memory_could_hold_are_refused_before_any_is_decoded(
+    nodes: SimpleNamespace, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amt_frame_interpolation.nodes.video_source.free_memory", lambda device: 100 * 1000)
+    with pytest.raises(UnreadableVideoError, match=r"video: the video's frames of .* pixels need more memory"):
+        nodes.video(nodes.model, nodes.File(str(clip)))
