@@ -22,6 +22,7 @@ from ..remote.request import File
 from .checks import check_images
 from .inputs import passes_input
 from .progress import show_text
+from .video_source import has_pending_edits
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,9 @@ class AMTFalInterpolateVideo(io.ComfyNode):
         cls, video: Input.Video, output_fps: int, recursive_interpolation_passes: int, ask_again: int = 0
     ) -> io.NodeOutput:
         settings = request.settings(output_fps, recursive_interpolation_passes)
-        if isinstance(video, InputImpl.VideoFromFile) and isinstance(source := video.get_stream_source(), BytesIO):
+        edited = has_pending_edits(video)
+        source = None if edited or not isinstance(video, InputImpl.VideoFromFile) else video.get_stream_source()
+        if isinstance(source, BytesIO):
             # A buffer has one reading position, and the thread that reads it may outlive an interrupted run.
             start, duration = video.get_active_trim_window()
             video = InputImpl.VideoFromFile(BytesIO(source.getvalue()), start_time=start, duration=duration)

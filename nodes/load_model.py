@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -76,8 +77,13 @@ class AMTModelLoader(io.ComfyNode):
         return io.NodeOutput(patcher)
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, precision: str = "auto", torch_compile: bool = False) -> object:
-        """A file that was replaced by another of the same name is loaded again."""
+    def fingerprint_inputs(cls, model_name: str | None = None, **_others: Any) -> object:
+        """A file that was replaced by another of the same name is loaded again.
+
+        model_name: None where it comes over a link; then what it is linked to decides.
+        """
+        if model_name is None:
+            return None
         found = find_checkpoint(model_name, model_folders())
         # A file that was downloaded meanwhile is the one that the catalogue names, so nothing has changed.
         if isinstance(found, Record) or by_name(model_name):

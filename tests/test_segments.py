@@ -20,9 +20,10 @@ from amt_frame_interpolation.amt.timeline.cuts import CutDetector
 from amt_frame_interpolation.amt.timeline.segments import LEAST_SOURCES, WHOLE, Segment, part_borders
 from amt_frame_interpolation.models.catalogue import BUNDLED, BUNDLED_FOLDER
 from amt_frame_interpolation.models.loading import load_checkpoint
-from amt_frame_interpolation.video.audio import sound_of
+from amt_frame_interpolation.video.audio import Sound, sound_of
 from amt_frame_interpolation.video.container import Window
 from amt_frame_interpolation.video.decode import VideoReader
+from amt_frame_interpolation.video.in_memory import VideoInMemory
 from amt_frame_interpolation.video.join import JoinError, join_videos
 from amt_frame_interpolation.video.pipeline import borders_of, interpolate_video
 from hypothesis import given
@@ -158,11 +159,16 @@ def decoded(path: Path) -> tuple[list[Any], list[Any]]:
 
 
 def make(
-    video: VideoReader, path: Path, plan: Plan, segment: Segment = WHOLE, part: int = 24, network: Any = None
+    video: VideoReader | VideoInMemory,
+    path: Path,
+    plan: Plan,
+    segment: Segment = WHOLE,
+    part: int = 24,
+    network: Any = None,
 ) -> Fraction:
     network = network or Blend()
     engine = Engine(network, torch.device("cpu"), begin_part=getattr(network, "begin_part", lambda: None))
-    sound = sound_of(video, plan.heard)
+    sound = sound_of(video, plan.heard) if isinstance(video, VideoReader) else Sound()
     return interpolate_video(
         video,
         path,

@@ -34,6 +34,8 @@ class Colour:
 
 
 BT709 = Colour(matrix=BT709_MATRIX, primaries=1, transfer=1, range=LIMITED)
+BT2020_HLG = Colour(matrix=9, primaries=9, transfer=18, range=LIMITED)
+BT2020_PQ = Colour(matrix=9, primaries=9, transfer=16, range=LIMITED)
 
 
 def colour_of(frame: av.VideoFrame, context: av.VideoCodecContext) -> Colour:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..amt.timeline import Span
 from ..amt.timeline.curve import SpeedCurve
 from .audio import Sound, track_of_samples
-from .colour import BT709
+from .colour import BT709, Colour
 from .decode import Frame
 from .hdr import BrightnessMetadata
 from .timing import Timing
@@ -20,17 +20,29 @@ from .timing import Timing
 class VideoInMemory:
     """Images at a rate, with or without sound. They are read directly, and not encoded first."""
 
-    colour = BT709
     pixel_aspect = Fraction(1)
     brightness: BrightnessMetadata | None = None
 
     def __init__(
-        self, images: Tensor, rate: Fraction, bits: int = 8, samples: np.ndarray | None = None, sample_rate: int = 48000
+        self,
+        images: Tensor,
+        rate: Fraction,
+        bits: int = 8,
+        *,
+        colour: Colour = BT709,
+        samples: np.ndarray | None = None,
+        sample_rate: int = 48000,
+        notes: Sequence[str] = (),
     ) -> None:
-        """images: [frames, h, w, c], float 0..1. samples: the sound, float32 [channels, samples]."""
+        """images: [frames, h, w, c], float 0..1. samples: the sound, float32 [channels, samples].
+
+        notes: sentences for the user on what is not taken over.
+        """
         frames = len(images)
         self._images = images
         self.bits = bits
+        self.colour = colour
+        self._notes = list(notes)
         self.timing = Timing(frames, 0, frames - 1, 1 / rate, rate, True, True, 1 / rate, pts=np.arange(frames))
         self.size = (images.shape[1], images.shape[2])
         self._samples = samples if samples is None else samples[:, : round(self.timing.end * sample_rate)]
@@ -41,7 +53,7 @@ class VideoInMemory:
             yield Frame(Span(self.timing.time(index), self.timing.time(index + 1)), image)
 
     def notes(self) -> list[str]:
-        return []
+        return list(self._notes)
 
     def sound(self, curve: SpeedCurve | None) -> Sound:
         """Heard at the speeds of the curve; None is as it is."""
