@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .interpolator import AnyTimeInterpolator, Interpolator
-from .out_of_memory import is_out_of_memory
+from .out_of_memory import PairTooLargeError, is_out_of_memory
 from .timeline import dyadic_times
 from .timeline.sources import Gap, Source, as_sources
 from .transparency import Backdrop, is_transparent
@@ -22,10 +22,6 @@ MOST_HELD = 32
 """How many made frames may wait for frames before them, where several pairs are open at once."""
 
 T = TypeVar("T")
-
-
-class PairTooLargeError(RuntimeError):
-    """Not even one pair of frames fits into memory."""
 
 
 class NotFiniteError(RuntimeError):
@@ -89,7 +85,7 @@ class Engine:
             if frame.source is not None:
                 yield frame.source
             else:
-                made = frame.padded if not backdrop else backdrop[0].take_away(frame.padded)
+                made = backdrop[0].take_away(frame.padded) if backdrop else frame.padded
                 yield self.network.padding.crop(made[0], frame.size).permute(1, 2, 0).cpu()
 
     def between(self, frame0: Tensor, frame1: Tensor, times: Sequence[Fraction]) -> Iterator[Tensor]:
@@ -104,7 +100,7 @@ class Engine:
     ) -> Iterator[_Frame | _Request | None]:
         """Source frames to show and requests for frames between them, in the output's order; None between parts.
 
-        backdrop: gets the one that frames are laid over, from the first one on that is transparent anywhere.
+        backdrop: gets the one that frames are laid over, from the first transparent one on.
         """
         position = next(positions, None)
         last = None
@@ -134,8 +130,7 @@ class Engine:
     def _prepare(self, source: Tensor, backdrop: Backdrop | None = None) -> _Frame:
         frame = source.to(self.device).permute(2, 0, 1)[None]
         frame = frame.float() if source.is_floating_point() else frame.float() / 255
-        if backdrop:
-            frame = backdrop.put_behind(frame)
+        frame = backdrop.put_behind(frame) if backdrop else frame
         return _Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
 
     def _askable(self, request: _Request) -> Iterator[_Frame | _Request]:
@@ -279,11 +274,7 @@ class Engine:
         """Halves the batch after memory ran out for this many requests. Raises PairTooLargeError where it was one."""
         if len(part) == 1:
             height, width = part[0].frame0.padded.shape[-2:]
-            raise PairTooLargeError(
-                f"a pair of frames of {width} x {height} pixels does not fit into the memory of {self.device}. "
-                "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
-                "or start ComfyUI with --cpu."
-            )
+            raise PairTooLargeError(height, width, self.device)
         self.batch = len(part) // 2
 
 

@@ -1,4 +1,4 @@
-"""How PyTorch says that memory ran out."""
+"""How PyTorch says that memory ran out, and how this pack does."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     # PyTorch has no class of its own for host memory, nor for what CUDA reports late.
     late = getattr(error, "error_code", None) == 2  # cudaErrorMemoryAllocation
     return isinstance(error, torch.OutOfMemoryError) or late or SAYINGS.search(str(error)) is not None
+
+
+class PairTooLargeError(RuntimeError):
+    """Not even one pair of frames fits into memory."""
+
+    def __init__(self, height: int, width: int, device: torch.device) -> None:
+        super().__init__(
+            f"a pair of frames of {width} x {height} pixels does not fit into the memory of {device}. "
+            "Make the frames smaller, close what else uses that memory, use AMT-S or half precision, "
+            "or start ComfyUI with --cpu."
+        )

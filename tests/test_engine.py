@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from amt_frame_interpolation.amt.engine import MOST_HELD, Engine, NotFiniteError, PairTooLargeError
+from amt_frame_interpolation.amt.engine import MOST_HELD, Engine, NotFiniteError
 from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.fast.cpu import CPUOperations
 from amt_frame_interpolation.amt.network import AMT, S
 from amt_frame_interpolation.amt.network.padding import Padding
+from amt_frame_interpolation.amt.out_of_memory import PairTooLargeError
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.sources import Gap, Source, as_sources, with_end

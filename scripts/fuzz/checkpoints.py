@@ -10,17 +10,9 @@ from __future__ import annotations
 
 import argparse
 import collections
-import logging
-import multiprocessing
 import random
-import resource
-import sys
 import tempfile
-import time
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
 import _pack  # noqa: F401
 import torch
@@ -29,7 +21,8 @@ from amt_frame_interpolation.models.errors import CheckpointError
 from amt_frame_interpolation.models.loading import load_checkpoint
 from safetensors.torch import save_file
 
-SECONDS = 60
+from fuzz.harness import run
+
 EDGE = 1 << 16
 """Bytes at both ends of a file, where what describes it lies: most damage is done there."""
 
@@ -83,30 +76,13 @@ def _place(length: int, chance: random.Random) -> int:
     return chance.choice((chance.randrange(edge), length - 1 - chance.randrange(edge), chance.randrange(length)))
 
 
-def _load_all(connection: Connection) -> None:
-    """In a process of its own: for each path that comes, what became of it."""
-    torch.set_num_threads(1)
-    logging.disable()
-    connection.send("ready")  # importing torch takes longer than any file may
-    while path := connection.recv():
-        try:
-            load_checkpoint(path)
-            outcome = "loaded"
-        except CheckpointError as error:
-            str(error).encode()
-            outcome = type(error).__name__
-        except BaseException as error:
-            outcome = f"FAULT: {type(error).__name__}: {error}"
-        connection.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))
-
-
-def _start() -> tuple[SpawnProcess, Any]:
-    connection, other = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_load_all, args=(other,), daemon=True)
-    process.start()
-    other.close()
-    connection.recv()
-    return process, connection
+def judge(path: Path, _seed: int, _number: int) -> str:
+    try:
+        load_checkpoint(path)
+    except CheckpointError as error:
+        str(error).encode()
+        return type(error).__name__
+    return "loaded"
 
 
 def main() -> None:
@@ -114,31 +90,12 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    outcomes: collections.Counter[str] = collections.Counter()
-    longest, memory = 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         files = originals(Path(folder))
-        path = Path(folder, "damaged.pth")
-        process, connection = _start()
-        for number in range(arguments.files):
-            path.write_bytes(damaged(files, random.Random(f"{arguments.seed} {number}")))
-            start = time.monotonic()
-            connection.send(path)
-            try:
-                outcome, memory = connection.recv() if connection.poll(SECONDS) else ("FAULT: too long", memory)
-            except EOFError:
-                process.join()
-                outcome = f"FAULT: the process died ({process.exitcode})"
-            longest = max(longest, time.monotonic() - start)
-            outcomes[outcome] += 1
-            if outcome.startswith("FAULT"):
-                kept = Path(f"fault-{arguments.seed}-{number}.pth")
-                kept.write_bytes(path.read_bytes())
-                print(f"{kept}: {outcome}", flush=True)
-                process.kill()
-                process, connection = _start()
-        connection.send(None)
-    for outcome, count in outcomes.most_common():
-        print(f"{count:6}  {outcome}")
-    print(f"longest {longest:.1f} s, memory at most {memory} MiB")
-    sys.exit(any(outcome.startswith("FAULT") for outcome in outcomes))
+    run(
+        lambda chance, path: path.write_bytes(damaged(files, chance)),
+        judge,
+        "damaged.pth",
+        arguments.files,
+        arguments.seed,
+    )
