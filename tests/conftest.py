@@ -18,6 +18,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick tests first, those in a browser last: Playwright leaves an event loop running in this thread."""
-    tiers = {"comfyui": 1, "browser": 2}
-    items.sort(key=lambda item: tiers.get(item.path.parent.name, 0))
+    """The quick tests first, those in a browser last: Playwright leaves an event loop running in this thread.
+
+    Those of a cluster wait more than they work, so they run beside the ones in a browser.
+    """
+    tiers = {"comfyui": 1, "test_cluster.py": 2, "browser": 3}
+    items.sort(key=lambda item: tiers.get(item.path.name, tiers.get(item.path.parent.name, 0)))

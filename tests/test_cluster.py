@@ -142,7 +142,7 @@ def test_a_machine_that_dies_costs_its_segments_alone(tmp_path: Path, cluster: A
         first(progress)
         second(progress)
 
-    interpolate(VideoFile(str(path)), tmp_path / "joined.mp4", Paced(0.3, str(calls)), report)
+    interpolate(VideoFile(str(path)), tmp_path / "joined.mp4", Paced(0.2, str(calls)), report)
     assert first.acted
     assert second.acted
     assert decoded(tmp_path / "joined.mp4") == decoded(tmp_path / "whole.mp4")

@@ -235,17 +235,17 @@ def test_segments_of_files_without_index_or_times(tmp_path: Path, container: str
 
 
 def test_segments_choose_the_same_motion_scale(tmp_path: Path) -> None:
-    path = source(tmp_path / "source.mp4", 24, size=(64, 464), sound=False)
+    path = source(tmp_path / "source.mp4", 16, size=(48, 464), sound=False)
     checkpoint = load_checkpoint(BUNDLED_FOLDER / BUNDLED.name)
     video, plan = VideoReader(str(path)), Plan(1, "hold")
 
     def network() -> ScaledAMT:
         return ScaledAMT(FastAMT(checkpoint.network), carried=True)
 
-    make(video, tmp_path / "whole.mp4", plan, part=16, network=network())
+    make(video, tmp_path / "whole.mp4", plan, part=12, network=network())
     segments = [tmp_path / f"{number}.mp4" for number in (1, 2)]
     for number, segment in enumerate(segments, 1):
-        make(video, segment, plan, Segment(number, 2), part=16, network=network())
+        make(video, segment, plan, Segment(number, 2), part=12, network=network())
     join_videos(segments, tmp_path / "joined.mp4")
     assert decoded(tmp_path / "joined.mp4") == decoded(tmp_path / "whole.mp4")
 

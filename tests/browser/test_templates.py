@@ -17,6 +17,8 @@ from setup.server import LocalServer
 NAMES = sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json"))
 SENDS = ("AMTFalInterpolate", "AMTFalInterpolateVideo")
 """Needs a key, and costs: opened here, and not run."""
+STARTS_A_CLUSTER = ("AMTInterpolateVideoRay",)
+"""Run by tests/comfyui/test_workflows.py: opened here."""
 SHOWS_RESULT = ("SaveVideo", "VHS_VideoCombine")
 """Shows a video."""
 ANIMATION = "SaveAnimatedWEBP"
@@ -77,7 +79,7 @@ def test_template(editor: EditorPage, name: str, picture: Callable[..., None]) -
         pytest.skip(f"{unknown[0]} is not here: set VHS_PATH to VideoHelperSuite's folder")
     editor.open_template(PACK_FOLDER, name)
     assert queued(editor) == prompt
-    if types.intersection(SENDS):
+    if types.intersection(SENDS) or types.intersection(STARTS_A_CLUSTER):
         picture(name)
         return
     for widget, value in (("recursive_interpolation_passes", 1), ("multiplier", 2)):
