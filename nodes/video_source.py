@@ -56,7 +56,7 @@ def _written(video: Input.Video) -> Input.Video:
     """The VIDEO as ComfyUI writes it, in a temporary file."""
     path = new_video()
     # Without loss that could be seen, where this ComfyUI can be told so.
-    options = {"crf": VISUALLY_LOSSLESS} if "crf" in signature(video.save_to).parameters else {}
+    options: dict[str, Any] = {"crf": VISUALLY_LOSSLESS} if "crf" in signature(video.save_to).parameters else {}
     try:
         video.save_to(str(path), **options)
     except BaseException:
