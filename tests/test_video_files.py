@@ -421,3 +421,12 @@ def test_a_file_of_noise_in_the_middle_goes_on(tmp_path: Path, target: Path) -> 
     assert made[0][1] == 0
     assert made[-1][1] == 119
     assert made[-1][0] - made[0][0] == pytest.approx(119 / 24, abs=0.1)
+
+
+def test_trimmed_avi_with_frames_in_another_order(tmp_path: Path, target: Path) -> None:
+    """H.264 in AVI: the file has no times, so the frames are counted, all of them and not those of the trim alone."""
+    source = numbered.write(tmp_path / "source.avi", range(22), b_frames=2)
+    run(source, target, Plan(0, "stop"), Window(0.25, 0.5))  # at 24 frames a second
+    assert numbers(target) == list(range(6, 18))
+    video = VideoReader(str(source), Window(0.25))
+    assert (video.timing.frames, video.timing.final) == (16, 21)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -83,6 +83,15 @@ def video_stream(container: InputContainer) -> av.VideoStream:
     raise UnreadableVideoError(
         "the file has no picture, or none that this FFmpeg can decode. Choose another, or convert it to H.264 first."
     )
+
+
+def seek(container: InputContainer, time: int, stream: Stream) -> None:
+    """Goes to the key frame before a time in units of the stream's time base; nowhere, where the file cannot do that.
+
+    Readers look at the packets' times in any case, so then they only read more.
+    """
+    with suppress(FFmpegError):
+        container.seek(time, stream=stream)
 
 
 def clock_may_jump(container: InputContainer) -> bool:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from ..amt.timeline import Span
 from .colour import Colour, bits_of, colour_of, to_rgb
-from .container import WHOLE, Source, UnreadableVideoError, Window, clock_may_jump, demuxed, open_file, video_stream
+from .container import (
+    WHOLE,
+    Source,
+    UnreadableVideoError,
+    Window,
+    clock_may_jump,
+    demuxed,
+    open_file,
+    seek,
+    video_stream,
+)
 from .deinterlace import deinterlaced
 from .hdr import brightness_of
 from .orientation import orientation_of
@@ -139,7 +149,7 @@ class VideoReader:
             if clock_may_jump(container):
                 packets = islice(packets, key[1] if key else 0, None)
             elif key or not first:
-                container.seek(key[0] if key and first else start, stream=stream)
+                seek(container, key[0] if key and first else start, stream)
         step = max(1, round(1 / (self.timing.rate * self.timing.time_base)))
         counted = self.timing.counted
         last: int | None = None

@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from ..amt.timeline import exact_rate
-from .container import UnreadableVideoError, Window, clock_may_jump, demuxed, video_stream
+from .container import UnreadableVideoError, Window, clock_may_jump, demuxed, seek, video_stream
 
 MISSING = Fraction(1, 2)
 """The frames of a file may end earlier than the file says by this many seconds."""
@@ -102,7 +102,7 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
     start, end = window.bounds(time_base)
     has_index = not clock_may_jump(container)
     if start and has_index:
-        container.seek(start, stream=stream)
+        seek(container, start, stream)
     times, untimed, last_duration = array("q"), 0, 0
     keys = array("q")
     try:
@@ -130,6 +130,9 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
         raise UnreadableVideoError(f"the video has no frames{window}. {remedy}")
     # AVI stores no times. FFmpeg counts the frames, which is wrong where they are stored in another order.
     if container.format.name == "avi" and (not times or stream.codec_context.has_b_frames):
+        if start is not None or end is not None:
+            seek(container, 0, stream)
+            frames = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
         return _counted(stream.guessed_rate or stream.average_rate, frames, window)
     if time_base == WITHOUT_CONTAINER and not stream.codec_context.framerate:
         raise _no_rate()
@@ -147,11 +150,16 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
 
 
 def _counted(rate: Fraction | None, frames: int, window: Window) -> Timing:
+    """frames: of the whole file."""
     if not rate:
         raise _no_rate()
     rate = _nominal(rate)
-    first = window.bounds(1 / rate)[0] or 0
-    final = first + frames - 1
+    start, end = window.bounds(1 / rate)
+    first = start or 0
+    final = (frames if end is None else min(frames, end)) - 1
+    frames = final - first + 1
+    if frames < 1:
+        raise UnreadableVideoError(f"the video has no frames{window}. Change the trim.")
     return Timing(
         frames, first, final, 1 / rate, rate, True, True, 1 / rate, counted=True, pts=np.arange(first, final + 1)
     )

@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 
 from ..printable import printable
-from .container import Source, clock_may_jump, demuxed, open_file
+from .container import Source, clock_may_jump, demuxed, open_file, seek
 from .samples import audio_frame
 
 NO_TAG = "\0\0\0\0"
@@ -159,7 +159,7 @@ def part_packets(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
         stream = audio_stream(file, index)
         start = part.origin - RUN_IN
         if part.trimmed and start > 0 and not clock_may_jump(file):
-            file.seek(int(start / time_base_of(stream)), stream=stream)
+            seek(file, int(start / time_base_of(stream)), stream)
         after = 0
         for packet in demuxed(file, stream):
             if packet.size:
