@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from .interpolator import AnyTimeInterpolator, Interpolator
 from .out_of_memory import PairTooLargeError, is_out_of_memory
+from .requests import Frame, Request, batched, made_frames, timestep_of
 from .timeline import dyadic_times
 from .timeline.sources import Gap, Source, as_sources
+from .transfer import Done, Download, to_bytes, transfer_for
 from .transparency import Backdrop, is_transparent
 
 HALF = Fraction(1, 2)
@@ -27,25 +30,11 @@ T = TypeVar("T")
 class NotFiniteError(RuntimeError):
     """The network gave NaN or infinite pixels."""
 
-
-@dataclass(frozen=True)
-class _Frame:
-    padded: Tensor
-    """[1, c, h, w] on the network's device."""
-    size: tuple[int, int]
-    """(height, width) without the padding."""
-    source: Tensor | None = None
-    """The source frame, where it is one. It is shown as it came."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Frames that are wanted between two frames."""
-
-    frame0: _Frame
-    frame1: _Frame
-    times: tuple[Fraction, ...]
-    """Ascending, 0 < time < 1."""
+    def __init__(self) -> None:
+        super().__init__(
+            "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
+            "precision fp32; if it is fp32 already, the checkpoint is damaged."
+        )
 
 
 def _nothing() -> None:
@@ -67,6 +56,12 @@ class Engine:
     begin_part: Callable[[], None] = field(default=_nothing)
     """Called before the first pair of each part of the output (`timeline.segments`) but the first: what the network
     carries from pair to pair ends here."""
+    as_bytes: bool = False
+    """Whether made frames are uint8, a quarter of the bytes to move from the device."""
+
+    def __post_init__(self) -> None:
+        self._transfer = transfer_for(self.device)
+        self._calls = 0
 
     def run(self, frames: Iterable[Tensor], positions: Iterable[Fraction]) -> Iterator[Tensor]:
         """Yields the frame at each position, with motion between all frames; see `interpolate`."""
@@ -77,27 +72,30 @@ class Engine:
 
         sources: frames [h, w, c], float 0..1 or uint8, c >= 3, all of one size; taken no earlier than needed.
         positions: ascending, from 0; those behind the last source are left out.
-        A position that is a source frame yields that very tensor; others yield new ones, float32, on the CPU.
+        A position that is a source frame yields that very tensor; others yield new ones, float32 or uint8, on the CPU.
         Raises PairTooLargeError, NotFiniteError, and whatever the network or `before_call` raises.
         """
         backdrop: list[Backdrop] = []
+        waiting: deque[tuple[int, Download]] = deque()
         for frame in self._made(self._items(sources, iter(positions), backdrop)):
-            if frame.source is not None:
-                yield frame.source
-            else:
-                made = backdrop[0].take_away(frame.padded) if backdrop else frame.padded
-                yield self.network.padding.crop(made[0], frame.size).permute(1, 2, 0).cpu()
+            waiting.append((self._calls, self._shown(frame, *backdrop)))
+            # A device that still works on a frame is given the next call first: it does not wait for the host.
+            while waiting and (waiting[0][0] < self._calls or len(waiting) > MOST_HELD or waiting[0][1].is_done()):
+                yield _on_host(waiting.popleft()[1])
+        while waiting:
+            yield _on_host(waiting.popleft()[1])
 
     def between(self, frame0: Tensor, frame1: Tensor, times: Sequence[Fraction]) -> Iterator[Tensor]:
         """Yields the frames at these times between two, ascending: [1, c, h, w] padded and on the network's device."""
         size = (frame0.shape[2], frame0.shape[3])
-        request = _Request(_Frame(frame0, size), _Frame(frame1, size), tuple(times))
+        request = Request(Frame(frame0, size), Frame(frame1, size), tuple(times))
         for frame in self._made(self._askable(request)):
+            _check(frame.finite)
             yield frame.padded
 
     def _items(
         self, sources: Iterable[Source], positions: Iterator[Fraction], backdrop: list[Backdrop]
-    ) -> Iterator[_Frame | _Request | None]:
+    ) -> Iterator[Frame | Request | None]:
         """Source frames to show and requests for frames between them, in the output's order; None between parts.
 
         backdrop: gets the one that frames are laid over, from the first transparent one on.
@@ -117,7 +115,7 @@ class Engine:
                     times.append((position - start) / (source.position - start))
                     position = next(positions, None)
                 if source.gap is Gap.MOTION:
-                    yield from self._askable(_Request(frame0, frame, tuple(times)))
+                    yield from self._askable(Request(frame0, frame, tuple(times)))
                 else:
                     yield from (frame0 if time <= HALF else frame for time in times)
                 if source.begins_part:
@@ -127,13 +125,21 @@ class Engine:
                 position = next(positions, None)
             last = source.position, frame
 
-    def _prepare(self, source: Tensor, backdrop: Backdrop | None = None) -> _Frame:
-        frame = source.to(self.device).permute(2, 0, 1)[None]
+    def _prepare(self, source: Tensor, backdrop: Backdrop | None = None) -> Frame:
+        frame = self._transfer.upload(source).permute(2, 0, 1)[None]
         frame = frame.float() if source.is_floating_point() else frame.float() / 255
         frame = backdrop.put_behind(frame) if backdrop else frame
-        return _Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
+        return Frame(self.network.padding.pad(frame).contiguous(), (source.shape[0], source.shape[1]), source)
 
-    def _askable(self, request: _Request) -> Iterator[_Frame | _Request]:
+    def _shown(self, frame: Frame, backdrop: Backdrop | None = None) -> Download:
+        if frame.source is not None:
+            return Done([frame.source])
+        made = backdrop.take_away(frame.padded) if backdrop else frame.padded
+        made = self.network.padding.crop(made[0], frame.size).permute(1, 2, 0)
+        assert frame.finite is not None
+        return self._transfer.download(to_bytes(made) if self.as_bytes else made, frame.finite)
+
+    def _askable(self, request: Request) -> Iterator[Frame | Request]:
         """The request with times that the network can be asked for: any, or those that halvings lead to."""
         times = request.times
         if not self.network.any_time:
@@ -141,17 +147,17 @@ class Engine:
         inner = tuple(time for time in times if 0 < time < 1)
         yield from [request.frame0] * times.count(Fraction(0))
         if inner:
-            yield _Request(request.frame0, request.frame1, inner)
+            yield Request(request.frame0, request.frame1, inner)
         yield from [request.frame1] * times.count(Fraction(1))
 
-    def _made(self, items: Iterable[_Frame | _Request | None]) -> Iterator[_Frame]:
+    def _made(self, items: Iterable[Frame | Request | None]) -> Iterator[Frame]:
         """The items, with frames in the place of requests."""
         for group in self._groups(items):
             yield from self._at_exact_times(group) if self.network.any_time else self._by_halving(group)
 
-    def _groups(self, items: Iterable[_Frame | _Request | None]) -> Iterator[list[_Frame | _Request]]:
+    def _groups(self, items: Iterable[Frame | Request | None]) -> Iterator[list[Frame | Request]]:
         """Runs of items with up to `batch` requests, all of one part."""
-        group: list[_Frame | _Request] = []
+        group: list[Frame | Request] = []
         requests = 0
         for item in items:
             if item is None:
@@ -160,7 +166,7 @@ class Engine:
                 self.begin_part()
                 continue
             group.append(item)
-            requests += isinstance(item, _Request)
+            requests += isinstance(item, Request)
             if requests >= self.batch:
                 yield group
                 group, requests = [], 0
@@ -169,21 +175,21 @@ class Engine:
 
     # Any time: each pair is opened once.
 
-    def _at_exact_times(self, group: Sequence[_Frame | _Request]) -> Iterator[_Frame]:
-        made = self._frames([item for item in group if isinstance(item, _Request)])
+    def _at_exact_times(self, group: Sequence[Frame | Request]) -> Iterator[Frame]:
+        made = self._frames([item for item in group if isinstance(item, Request)])
         for item in group:
-            if isinstance(item, _Request):
+            if isinstance(item, Request):
                 yield from islice(made, len(item.times))
             else:
                 yield item
 
-    def _frames(self, requests: list[_Request]) -> Iterator[_Frame]:
+    def _frames(self, requests: list[Request]) -> Iterator[Frame]:
         """The frames of all requests, one request after the other."""
         while requests:
             longest = max(len(request.times) for request in requests[: self.batch])
             part = requests[: max(1, min(self.batch, MOST_HELD // longest))]
             steps = self._steps(part)
-            made: list[list[_Frame]] = []
+            made: list[list[Frame]] = []
             while step := self._unless_out_of_memory(lambda steps=steps: next(steps, [])):
                 if len(part) == 1:
                     yield from step  # At once: a pair may be asked for hundreds of frames.
@@ -196,7 +202,7 @@ class Engine:
                 yield from (step[index] for step in made[: len(request.times)])
             requests = requests[len(part) :]
 
-    def _steps(self, requests: Sequence[_Request]) -> Iterator[list[_Frame]]:
+    def _steps(self, requests: Sequence[Request]) -> Iterator[list[Frame]]:
         """The frames at the first time of each request, then those at the second times, and so on.
 
         A request that has no more times gives its last frame again.
@@ -205,57 +211,61 @@ class Engine:
         pair = None
         for index in range(max(len(request.times) for request in requests)):
             times = [request.times[min(index, len(request.times) - 1)] for request in requests]
-            self.before_call()
+            self._begin_call()
             with torch.inference_mode():
                 if index == 0:
-                    pair = network.open_pair(*_batched(requests))
-                made = network.frame_at(pair, _timestep(times))
-            yield _checked(made, requests)
+                    pair = network.open_pair(*batched(requests))
+                made = network.frame_at(pair, timestep_of(times))
+            yield made_frames(made, requests)
 
     # The middle alone: each request is halved, and its halves are requests again.
 
-    def _by_halving(self, group: Sequence[_Frame | _Request]) -> Iterator[_Frame]:
+    def _by_halving(self, group: Sequence[Frame | Request]) -> Iterator[Frame]:
         """Halves all requests of the group at once, and goes on with the parts of that, depth first.
 
         That way a pair with n halvings to go holds about n * batch frames, not 2^n.
         """
-        middles = iter(self._middles([item for item in group if isinstance(item, _Request)]))
-        parts: list[_Frame | _Request] = []
+        middles = iter(self._middles([item for item in group if isinstance(item, Request)]))
+        parts: list[Frame | Request] = []
         for item in group:
-            parts += self._halves(item, next(middles)) if isinstance(item, _Request) else [item]
-        if any(isinstance(part, _Request) for part in parts):
+            parts += self._halves(item, next(middles)) if isinstance(item, Request) else [item]
+        if any(isinstance(part, Request) for part in parts):
             yield from self._made(parts)
         else:
-            yield from (part for part in parts if isinstance(part, _Frame))
+            yield from (part for part in parts if isinstance(part, Frame))
 
-    def _halves(self, request: _Request, middle: _Frame) -> list[_Frame | _Request]:
+    def _halves(self, request: Request, middle: Frame) -> list[Frame | Request]:
         before = tuple(2 * time for time in request.times if time < HALF)
         after = tuple(2 * time - 1 for time in request.times if time > HALF)
-        parts: list[_Frame | _Request] = []
+        parts: list[Frame | Request] = []
         if before:
-            parts.append(_Request(request.frame0, middle, before))
+            parts.append(Request(request.frame0, middle, before))
         parts += [middle] * request.times.count(HALF)
         if after:
-            parts.append(_Request(middle, request.frame1, after))
+            parts.append(Request(middle, request.frame1, after))
         return parts
 
-    def _middles(self, requests: Sequence[_Request]) -> list[_Frame]:
+    def _middles(self, requests: Sequence[Request]) -> list[Frame]:
         network = cast(Interpolator, self.network)
-        made: list[_Frame] = []
+        made: list[Frame] = []
 
         @torch.inference_mode()
-        def call(part: Sequence[_Request]) -> list[_Frame]:
-            return _checked(network(*_batched(part), _timestep([HALF] * len(part))), part)
+        def call(part: Sequence[Request]) -> list[Frame]:
+            return made_frames(network(*batched(part), timestep_of([HALF] * len(part))), part)
 
         while len(made) < len(requests):
             part = requests[len(made) : len(made) + self.batch]
-            self.before_call()
+            self._begin_call()
             frames = self._unless_out_of_memory(lambda part=part: call(part))
             if frames is None:
                 self._use_less_memory(part)
             else:
                 made += frames
         return made
+
+    def _begin_call(self) -> None:
+        self.before_call()
+        self._calls += 1
 
     # Memory
 
@@ -270,7 +280,7 @@ class Engine:
         self.free_memory()
         return None
 
-    def _use_less_memory(self, part: Sequence[_Request]) -> None:
+    def _use_less_memory(self, part: Sequence[Request]) -> None:
         """Halves the batch after memory ran out for this many requests. Raises PairTooLargeError where it was one."""
         if len(part) == 1:
             height, width = part[0].frame0.padded.shape[-2:]
@@ -278,23 +288,13 @@ class Engine:
         self.batch = len(part) // 2
 
 
-def _batched(requests: Sequence[_Request]) -> tuple[Tensor, Tensor]:
-    """The frames of all requests, [b, c, h, w] each."""
-    if len(requests) == 1:  # without a copy, so that a network may know a frame again
-        return requests[0].frame0.padded, requests[0].frame1.padded
-    frame0 = torch.cat([request.frame0.padded for request in requests])
-    return frame0, torch.cat([request.frame1.padded for request in requests])
+def _on_host(shown: Download) -> Tensor:
+    """Raises NotFiniteError."""
+    frame, *finite = shown.wait()
+    _check(*finite)
+    return frame
 
 
-def _timestep(times: Sequence[Fraction]) -> Tensor:
-    return torch.tensor([float(time) for time in times])
-
-
-def _checked(made: Tensor, requests: Sequence[_Request]) -> list[_Frame]:
-    """The frames [b, c, h, w] one by one. Raises NotFiniteError."""
-    if not bool(made.isfinite().all()):
-        raise NotFiniteError(
-            "the network gave pixels that are not finite numbers. With precision fp16 or bf16, load the model with "
-            "precision fp32; if it is fp32 already, the checkpoint is damaged."
-        )
-    return [_Frame(frame, request.frame0.size) for frame, request in zip(made.split(1), requests, strict=True)]
+def _check(finite: Tensor | None = None) -> None:
+    if finite is not None and not bool(finite):
+        raise NotFiniteError

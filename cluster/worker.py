@@ -42,7 +42,8 @@ def _make(request: Request, segment: Segment, threads: int, shown: Callable[[], 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(threads)
     network = request.network.open(device)
-    engine = Engine(network, device, batch=_pairs_at_once(network, video.size, device), begin_part=network.begin_part)
+    batch = _pairs_at_once(network, video.size, device)
+    engine = Engine(network, device, batch=batch, begin_part=network.begin_part, as_bytes=video.bits <= 8)
     first = segment.number == 1
     sound = task.sound(video)
     # Without a name, so that nothing is left of it however this process ends.

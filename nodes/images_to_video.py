@@ -99,6 +99,7 @@ class AMTImagesToVideo(io.ComfyNode):
         rate = check_rate("output_fps", output_fps)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
+        engine.as_bytes = True
         if gaps.strip():
             positions = check_gaps(gaps, len(images), analysis.end, rate)
         elif seconds:

@@ -73,6 +73,7 @@ class AMTInterpolateVideo(io.ComfyNode):
         try:
             source = open_video(video)
             engine = open_engine(interp_model, source.size, motion_scale)
+            engine.as_bytes = source.bits <= 8
             plan, analysis, _ = task = wanted(source)
             parts = len(borders_of(source.timing, plan)) + 1
             chosen = _check_segment(segment, segments, parts)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from amt_frame_interpolation.amt import engine as engine_module
 from amt_frame_interpolation.amt.engine import MOST_HELD, Engine, NotFiniteError
 from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.fast.cpu import CPUOperations
@@ -16,8 +17,9 @@ from amt_frame_interpolation.amt.out_of_memory import PairTooLargeError
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.sources import Gap, Source, as_sources, with_end
+from amt_frame_interpolation.amt.transfer import Download, Transfer
 from golden import golden_state_dict
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opened_pairs import OpenedPairs
 from torch import Tensor
@@ -276,6 +278,84 @@ def test_recursion_works_on_padded_frames() -> None:
         middle = network(frame0, frame1, half)
         quarter = network.padding.crop(network(frame0, middle, half), (130, 140))
     torch.testing.assert_close(made[1], quarter[0].permute(1, 2, 0), atol=1e-5, rtol=0)
+
+
+# ---- a device that works while the host goes on
+
+
+class Late(Transfer):
+    """A device that is done with nothing until the host waits for it."""
+
+    def download(self, *tensors: Tensor) -> Download:
+        return self.Pending(tensors)
+
+    class Pending:
+        def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+            self.tensors = tensors
+
+        def is_done(self) -> bool:
+            return False
+
+        def wait(self) -> list[Tensor]:
+            return list(self.tensors)
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "transfer_for", Late)
+
+
+@pytest.mark.usefixtures("late")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    gaps=st.lists(st.sampled_from(Gap), min_size=1, max_size=60),
+    passes=st.integers(0, 4),
+    batch=st.integers(1, 5),
+    any_time=st.booleans(),
+)
+def test_frames_that_come_late_come_in_order(gaps: list[Gap], passes: int, batch: int, any_time: bool) -> None:
+    frames = numbered(len(gaps) + 1)
+    sources = [
+        Source(index, frame, gap) for index, (frame, gap) in enumerate(zip(frames, [Gap.MOTION, *gaps], strict=True))
+    ]
+    positions = multiples(Fraction(1, 2**passes), len(frames), "stop")
+    made = list(Engine(Blend(any_time), CPU, batch=batch).interpolate(sources, positions))
+    expected = [
+        position if gaps[min(int(position), len(gaps) - 1)] is Gap.MOTION else round(position - Fraction(1, 10**6))
+        for position in positions
+    ]
+    assert positions_of(made) == expected
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("any_time", [False, True])
+def test_the_next_pair_is_asked_for_before_the_last_one_is_waited_for(any_time: bool) -> None:
+    network = Blend(any_time)
+    asked = [len(network.asked) for _ in Engine(network, CPU).run(numbered(5), halvings(1))]
+    assert asked[1::2] == [2, 3, 4, 4]
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("any_time", [False, True])
+def test_no_frame_that_is_no_number_is_shown_however_late(any_time: bool) -> None:
+    class Failing(Blend):
+        def __call__(self, frame0: Tensor, frame1: Tensor, timestep: Tensor) -> Tensor:
+            made = super().__call__(frame0, frame1, timestep)
+            return made * float("nan") if len(self.asked) == 3 else made
+
+    run = Engine(Failing(any_time), CPU).run(numbered(6), halvings(1))
+    assert positions_of([next(run) for _ in range(5)]) == [0, 0.5, 1, 1.5, 2]
+    with pytest.raises(NotFiniteError):
+        next(run)
+
+
+@given(st.lists(st.floats(-0.5, 1.5, width=32), min_size=1, max_size=50))
+def test_bytes_are_the_nearest_levels(values: list[float]) -> None:
+    frames = [torch.tensor(values)[:, None, None].expand(-1, 1, 3)] * 2
+    _, made, _ = Engine(Blend(), CPU, as_bytes=True).run(frames, halvings(1))
+    assert made.dtype == torch.uint8
+    off = made[:, 0, 0].double() - torch.tensor(values).double().clamp(0, 1) * 255
+    assert off.abs().max() <= 0.5001
 
 
 # ---- gaps that are no motion, and what follows the last frame

@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from ..amt.transfer import to_bytes
 from .colour import BT709, Colour, from_rgb, pixel_format
 from .hdr import BrightnessMetadata
 from .tracks import Track
@@ -231,11 +232,11 @@ def _representable_rate(rate: Fraction) -> Fraction:
 
 def _quantised(frame: Tensor, bits: int) -> np.ndarray:
     """The frame as uint8, or as uint16 for more than 8 bits."""
+    if bits <= 8:
+        return (to_bytes(frame) if frame.is_floating_point() else frame).cpu().numpy()
     if frame.is_floating_point():
-        values = frame.float().clamp(0, 1).cpu().numpy()
-        return (values * 65535 + 0.5).astype(np.uint16) if bits > 8 else (values * 255 + 0.5).astype(np.uint8)
-    values = frame.cpu().numpy()
-    return values.astype(np.uint16) * 257 if bits > 8 else values
+        return (frame.float().clamp(0, 1).cpu().numpy() * 65535 + 0.5).astype(np.uint16)
+    return frame.cpu().numpy().astype(np.uint16) * 257
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:
