@@ -76,7 +76,9 @@ class StreamTransfer(Transfer):
             for tensor in tensors:
                 copies.append(_pinned_like(tensor).copy_(tensor, non_blocking=True))
                 tensor.record_stream(self._down)
-            return _Streamed(copies, self._down.record_event())
+            done = torch.cuda.Event()
+            done.record(self._down)
+            return _Streamed(copies, done)
 
 
 def _pinned_like(frame: Tensor) -> Tensor:
