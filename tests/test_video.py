@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -28,6 +29,7 @@ from amt_frame_interpolation.video.container import UnreadableVideoError, Window
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter, WriteError
 from amt_frame_interpolation.video.pipeline import interpolate_video
+from amt_frame_interpolation.video.tracks import EncodedTrack
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numbered import Counter
@@ -804,6 +806,22 @@ def test_a_full_disk_ends_all_and_leaves_no_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert_nothing_left(tmp_path, source)
+
+
+def test_a_fault_of_the_sound_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    """FFmpeg's errors have numbers as the system's have; only the system's say something of the disk."""
+
+    class Broken(EncodedTrack):
+        def packets(self, until: Fraction | None) -> Iterator[av.Packet]:
+            raise av.error.OverflowError(errno.ERANGE, "Numerical result out of range", "")
+
+    with (
+        pytest.raises(WriteError, match=r"could not be encoded: .*out of range.*leave it out or convert it") as raised,
+        VideoWriter(tmp_path / "made.mp4", rate=Fraction(24), sound=[Broken([], 48000, "mono")]) as writer,
+    ):
+        writer.write(torch.zeros(64, 64, 3))
+    assert "space" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, clip: Path) -> None:

@@ -211,6 +211,11 @@ class VideoWriter:
         return options
 
     def _write_error(self, error: Exception) -> WriteError:
+        if not isinstance(error, OSError):  # it comes from an encoder, a filter or the container
+            return WriteError(
+                f"the video could not be encoded: {error}. The disk is not at fault. If the source has sound, leave it "
+                "out or convert it to AAC first; if that does not help, please report it with the source."
+            )
         free = ""
         folder = Path(tempfile.gettempdir()) if self._path is None else self._path.parent
         with suppress(OSError):

@@ -35,7 +35,8 @@ def at_speed(pieces: Iterable[np.ndarray], curve: SpeedCurve | None, rate: int, 
         return
     speed = float(curve.keys[0].speed)
     # One filter goes down to half the speed, so slower sound takes a row of them.
-    filters = max(1, math.ceil(-math.log2(min(key.speed for key in curve.keys))))
+    slowest, fastest = (float(most(key.speed for key in curve.keys)) for most in (min, max))
+    filters = max(1, math.ceil(-math.log2(slowest)))
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format=PACKED, layout=layout, time_base=Fraction(1, rate))
     tempos = [graph.add("atempo", _tempo(speed, filters)) for _ in range(filters)]
@@ -45,14 +46,17 @@ def at_speed(pieces: Iterable[np.ndarray], curve: SpeedCurve | None, rate: int, 
     graph.configure()
     taken = given = 0
     heard = wanted = 0.0
-    for piece in chain(_short(pieces, int(STEP * rate)), [None]):
+    for piece in chain(_regrouped(pieces, int(STEP * rate)), [None]):
         frame = None
         if piece is not None:
-            frame = audio_frame(piece, rate, layout)
+            # The filter fails where so few samples come that it would give none of them.
+            padding = max(0, math.ceil(fastest) - len(piece))
+            frame = audio_frame(np.pad(piece, ((0, padding), (0, 0))), rate, layout)
             frame.pts = taken
             taken += len(piece)
             heard, wanted = wanted, curve.output_time(Fraction(taken, rate))
-            new_speed = len(piece) / rate / (wanted - heard)
+            # Times are known to a microsecond, so the speed of a few samples can come out beyond the curve's.
+            new_speed = min(max(len(piece) / rate / (wanted - heard), slowest), fastest) if wanted > heard else speed
             if abs(new_speed / speed - 1) > NOTICEABLE:
                 speed = new_speed
                 for tempo in tempos:
@@ -73,7 +77,15 @@ def _tempo(speed: float, filters: int) -> str:
     return f"{speed ** (1 / filters):.6f}"
 
 
-def _short(pieces: Iterable[np.ndarray], most: int) -> Iterator[np.ndarray]:
+def _regrouped(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples in pieces of this size; the last one may be shorter."""
+    held: list[np.ndarray] = []
     for piece in pieces:
-        for start in range(0, len(piece), most):
-            yield piece[start : start + most]
+        held.append(piece)
+        if sum(map(len, held)) >= size:
+            joined = np.concatenate(held)
+            whole = len(joined) // size * size
+            yield from np.split(joined[:whole], whole // size)
+            held = [joined[whole:]]
+    if sum(map(len, held)):
+        yield np.concatenate(held)
