@@ -12,38 +12,22 @@ from amt_frame_interpolation.amt.fast import FastAMT, lookups
 from amt_frame_interpolation.amt.fast.half_volume import HalfVolumeCorrelation
 from amt_frame_interpolation.amt.fast.sorted_tiles import SortedTileCorrelation
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
-from amt_frame_interpolation.amt.network.correlation import Correlation, CorrelationVolume
 from golden import golden_state_dict
 from torch import Tensor
 from torch.nn import functional
 
 if sys.platform != "linux":
     pytest.skip("the pretence of a GPU is made for PyTorch on Linux", allow_module_level=True)
+from benchmark.counts import CARDS, Lookups, counted, estimate, with_kernel
 from benchmark.posing import Posing
 
-Lookups = Callable[[Tensor, Tensor], Correlation]
 
-
-class KernelStandIn:
-    """Takes the place of `TritonCorrelation`: its launches and bytes, with the volume's numbers."""
-
-    def __init__(self, fmap0: Tensor, fmap1: Tensor, *, count: Posing) -> None:
-        self._count = count
-        maps = torch.cat((fmap0, fmap1))
-        self._pyramid = [maps]
-        for _ in range(3):
-            self._pyramid.append(functional.avg_pool2d(self._pyramid[-1], 2))
-
-    def lookup(self, flow0: Tensor, flow1: Tensor, timestep: Tensor) -> Tensor:
-        def work(maps: Tensor, *rest: Tensor) -> Tensor:
-            found = CorrelationVolume(*maps.chunk(2)).lookup(*rest[3:])
-            return found.to(maps.dtype, memory_format=torch.channels_last)
-
-        return self._count.launch([*self._pyramid, flow0, flow1, timestep], work)
-
-
-def counted(
-    config: Config, dtype: torch.dtype, batch: int, size: tuple[int, int], choose: Callable[[Posing], Lookups]
+def run(
+    config: Config,
+    dtype: torch.dtype,
+    batch: int,
+    size: tuple[int, int],
+    choose: Callable[[Posing], Lookups] = with_kernel,
 ) -> tuple[Posing, Tensor, Tensor]:
     """The counts of a call, what it made, and what the paper's network makes in float32 on a CPU."""
     plain = AMT(config)
@@ -51,16 +35,9 @@ def counted(
     texture = torch.rand(batch, 3, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(0))
     frame0 = functional.interpolate(texture, size, mode="bilinear")
     frames = frame0, frame0.roll((2, 5), (2, 3))
-    timestep = torch.full((batch,), 0.5)
     with torch.inference_mode():
-        expected = plain(*frames, timestep)
-        with Posing() as count:
-            network = FastAMT(plain.to(dtype), correlation=choose(count))
-            count.module(network)
-            inputs = [count.pose(x) for x in frames]
-            count.reset()
-            made = network(*inputs, timestep)
-    return count, made.inner, expected
+        expected = plain(*frames, torch.full((batch,), 0.5))
+    return *counted(plain.to(dtype), frames, choose), expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +52,7 @@ def counted(
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_pair_never_waits_and_launches_little(config: Config, dtype: torch.dtype, batch: int, launches: int):
-    count, made, expected = counted(config, dtype, batch, (128, 144), lambda count: partial(KernelStandIn, count=count))
+    count, made, expected = run(config, dtype, batch, (128, 144))
     assert not count.waits
     assert count.launches <= launches
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 2e-2)
@@ -87,17 +64,14 @@ def test_a_pair_never_waits_and_launches_little(config: Config, dtype: torch.dty
     ids=["half volume", "sorted tiles"],
 )
 def test_without_the_kernel_a_pair_waits_at_most_once_a_lookup(choose: Lookups, waits: int):
-    count, made, expected = counted(S, torch.float32, 1, (128, 160), lambda _: choose)
+    count, made, expected = run(S, torch.float32, 1, (128, 160), lambda _: choose)
     assert sum(count.waits.values()) == waits
     assert count.launches <= 1000
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
 
 
 def test_more_pairs_at_once_take_hardly_more_launches():
-    one, four = (
-        counted(S, torch.float32, batch, (128, 128), lambda count: partial(KernelStandIn, count=count))[0].launches
-        for batch in (1, 4)
-    )
+    one, four = (run(S, torch.float32, batch, (128, 128))[0].launches for batch in (1, 4))
     assert four <= 1.05 * one
 
 
@@ -112,7 +86,14 @@ def test_a_wait_is_counted():
 
 
 def test_the_peak_of_a_pair_is_near_the_estimate():
-    count, *_ = counted(S, torch.float16, 1, (256, 448), lambda count: partial(KernelStandIn, count=count))
+    count, *_ = run(S, torch.float16, 1, (256, 448))
     network = FastAMT(AMT(S).half())
     told = network.memory_used((256, 448), device=torch.device("cuda", 0))
     assert told == pytest.approx(count.peak, rel=0.25)
+
+
+def test_an_estimate_is_no_less_than_what_the_bytes_the_arithmetic_and_the_launches_take():
+    count, *_ = run(S, torch.float16, 1, (256, 448))
+    for card in CARDS:
+        least = max(count.bytes / card.bandwidth, count.flops / card.half, count.launches * 8e-6)
+        assert least <= estimate(count, card) <= 3 * least

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from amt_frame_interpolation.amt.timeline import Plan
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.curve import constant_speed
 from amt_frame_interpolation.video.audio import sound_of, track_of_samples
-from amt_frame_interpolation.video.container import Window
+from amt_frame_interpolation.video.container import UnreadableVideoError, Window
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
 from amt_frame_interpolation.video.pipeline import interpolate_video
@@ -430,3 +431,50 @@ def test_trimmed_avi_with_frames_in_another_order(tmp_path: Path, target: Path) 
     assert numbers(target) == list(range(6, 18))
     video = VideoReader(str(source), Window(0.25))
     assert (video.timing.frames, video.timing.final) == (16, 21)
+
+
+def with_times(path: Path, picture: Sequence[int], sound: Sequence[int]) -> Path:
+    """A Matroska file, whose clock counts milliseconds, with a frame or a tenth of a second of sound at each time."""
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p"
+        audio: Any = file.add_stream("pcm_s16le", rate=8000, layout="mono")
+        packets = []
+        for number, time in enumerate(picture):
+            frame = av.VideoFrame.from_ndarray((numbered.frame(number) * 255).byte().numpy(), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            packets += [(time, packet) for packet in stream.encode(frame)]
+        for number, time in enumerate(sound):
+            piece = av.AudioFrame.from_ndarray(np.full((1, 800), 5000, np.int16), "s16", "mono")
+            piece.sample_rate, piece.pts, piece.time_base = 8000, 800 * number, Fraction(1, 8000)
+            packets += [(time, packet) for packet in audio.encode(piece)]
+        for time, packet in sorted(packets, key=lambda item: item[0]):
+            packet.time_base = Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            file.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("plan", [Plan(1, "hold"), Plan(1, "hold", slow=True), Plan(0, "hold", Fraction(60))])
+@pytest.mark.parametrize("jump", [3_600_000, 86_400_000 * 365])
+def test_sound_whose_clock_jumps_ends_there(tmp_path: Path, target: Path, plan: Plan, jump: int) -> None:
+    """Else a second of video becomes an hour of silence."""
+    times = [0, 100, 200, 300, 400, 500]
+    run(with_times(tmp_path / "s.mkv", times, [*times[:4], jump, jump + 100]), target, plan)
+    samples, rate, _ = heard(target)
+    assert len(samples) / rate <= 2 * (2 if plan.slow else 1)
+
+
+def test_sound_goes_on_when_the_picture_has_ended(tmp_path: Path, target: Path) -> None:
+    times = [0, 100, 200]
+    run(with_times(tmp_path / "s.mkv", times, range(0, 30_000, 100)), target, Plan(1, "hold", slow=True))
+    samples, rate, _ = heard(target)
+    assert len(samples) / rate == pytest.approx(60, abs=0.2)
+
+
+def test_times_that_are_centuries_apart_are_damage(tmp_path: Path, target: Path) -> None:
+    source = with_times(tmp_path / "s.mkv", [0, 100, 200, 10**15], [])
+    with pytest.raises(UnreadableVideoError, match="its frames are centuries apart"):
+        run(source, target, Plan(1, "hold"))
+    assert not target.exists()

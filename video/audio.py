@@ -68,7 +68,8 @@ def sound_of(video: VideoReader, curve: SpeedCurve | None) -> Sound:
             first = min(starts, default=origin)
             origin = first if origin - first > HEAD_START else origin
         curve = curve and curve.later(video.timing.start - origin)
-        part = Part(origin, trimmed, video.timing.end if video.window.duration else None)
+        end = video.timing.end
+        part = Part(origin, trimmed, end if video.window.duration else None, end)
         tracks: list[Track] = []
         for stream in streams:
             if curve is None and _mp4_takes(video.source, stream.index):

@@ -25,6 +25,9 @@ WITHOUT_CONTAINER = Fraction(1, 1_200_000)
 
 PACKETS_BETWEEN_CHECKS = 1000
 
+LONGEST = 10**9
+"""Seconds between the first and the last frame, some thirty years. Only damage gives more."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -139,6 +142,11 @@ def read_timing(container: InputContainer, window: Window, check: Callable[[], o
     if not times:
         return _counted(stream.codec_context.framerate, frames, window)
     pts = np.sort(np.frombuffer(times, np.int64))
+    if (int(pts[-1]) - int(pts[0])) * time_base > LONGEST:
+        raise UnreadableVideoError(
+            "the video is damaged: by its times, its frames are centuries apart. Download it again, or repair it, for "
+            "example with: ffmpeg -i video -vf setpts=N/FRAME_RATE/TB repaired.mp4"
+        )
     timing = _timed(stream, pts, time_base, last_duration)
     # How long a file without an index lasts is FFmpeg's estimate.
     timing = _complete(timing, stream, pts, end) if has_index else timing

@@ -19,6 +19,8 @@ NO_TAG = "\0\0\0\0"
 RUN_IN = Fraction(1, 10)
 """Seconds of packets before a cut that decoders need to sound right at it; the file's edit list hides them."""
 BITS_PER_CHANNEL = 96_000
+LONG_GAP = Fraction(10)
+"""Seconds without sound from which on damage is more likely than a pause, once the picture has ended."""
 
 
 class Track(Protocol):
@@ -94,6 +96,8 @@ class Part:
     """Whether what lies before the origin is left out; where it is not, it is all the same hidden."""
     end: Fraction | None
     """Packets that begin at this time or later are left out."""
+    picture_end: Fraction
+    """After it, the sound ends with its first long gap."""
 
 
 class CopiedTrack(_Paced):
@@ -157,6 +161,7 @@ def part_packets(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
     """The part's packets, those just before it, and an empty one that flushes a decoder."""
     with open_file(source) as file:
         stream = audio_stream(file, index)
+        ended = part.picture_end
         start = part.origin - RUN_IN
         if part.trimmed and start > 0 and not clock_may_jump(file):
             seek(file, int(start / time_base_of(stream)), stream)
@@ -164,7 +169,10 @@ def part_packets(source: Source, index: int, part: Part) -> Iterator[av.Packet]:
         for packet in demuxed(file, stream):
             if packet.size:
                 packet.pts = after if packet.pts is None else packet.pts
+                if _begins(packet) > ended + LONG_GAP:
+                    return
                 after = packet.pts + (packet.duration or 0)
+                ended = max(ended, after * packet.time_base)
                 if part.end is not None and _begins(packet) >= part.end:
                     return
                 if part.trimmed and after * packet.time_base <= start:

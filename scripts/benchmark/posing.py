@@ -88,10 +88,20 @@ class Posing(TorchDispatchMode):
 
     def reset(self) -> None:
         """Begins to count anew."""
-        self.launches = self.bytes = self.flops = 0
+        self.launches = 0
+        self.kernels: list[tuple[int, int]] = []
+        """Bytes and operations of each; copies that a convolution needs beforehand are counted with it."""
         self.waits: Counter[str] = Counter()
         """By what waits, and where."""
         self._before = self._peak = self._live
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for size, _ in self.kernels)
+
+    @property
+    def flops(self) -> int:
+        return sum(flops for _, flops in self.kernels)
 
     @property
     def peak(self) -> int:
@@ -182,11 +192,12 @@ class Posing(TorchDispatchMode):
             launches += len(copied) + biased
             total += 2 * sum(map(_bytes, copied)) + 2 * written * biased
         self.launches += launches
-        self.bytes += total
+        flops = 0
         if func.overloadpacket in flop_registry:
             with contextlib.suppress(Exception):
                 real = tree_map(_inner, (args, kwargs))
-                self.flops += flop_registry[func.overloadpacket](*real[0], **real[1], out_val=out)
+                flops = flop_registry[func.overloadpacket](*real[0], **real[1], out_val=out)
+        self.kernels.append((total, flops))
 
     def _count_wait(self, name: str, tensors: list[Tensor], args: Any, kwargs: Any, masked: bool, on_gpu: bool) -> None:
         kinds = {isinstance(x, PosedTensor) for x in tensors} | ({on_gpu} if name == "_to_copy" else set())
@@ -201,12 +212,12 @@ class Posing(TorchDispatchMode):
                 frame = frame.f_back
             self.waits[f"{name} at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"] += 1
 
-    def launch(self, tensors: list[Tensor], work: Callable[..., Tensor]) -> Tensor:
+    def launch(self, tensors: list[Tensor], work: Callable[..., Tensor], flops: int) -> Tensor:
         """Counts one kernel that reads these tensors, and gives what `work` makes of them on the CPU."""
         with _disable_current_modes():
             made = work(*map(_inner, tensors))
         self.launches += 1
-        self.bytes += sum(map(_bytes, tensors)) + _bytes(made)
+        self.kernels.append((sum(map(_bytes, tensors)) + _bytes(made), flops))
         return self.pose(made)
 
     def __enter__(self) -> Any:

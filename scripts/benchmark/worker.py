@@ -44,11 +44,10 @@ def randomise(network: nn.Module) -> None:
                 parameter.fill_(0.1)
 
 
-def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool = False) -> nn.Module:
+def weighted_amt(name: str) -> Any:
+    """The network `AMT-S`, `AMT-L` or `AMT-G` with the bundled weights, where there are such, or random ones."""
     import _pack  # noqa: F401  (makes the pack importable)
     from amt_frame_interpolation.amt import network as networks
-    from amt_frame_interpolation.amt.fast import FastAMT
-    from amt_frame_interpolation.amt.network.correlation import CorrelationVolume
     from amt_frame_interpolation.models.catalogue import BUNDLED, BUNDLED_FOLDER
     from safetensors.torch import load_file
 
@@ -58,7 +57,15 @@ def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: boo
         network.load_state_dict(load_file(BUNDLED_FOLDER / BUNDLED.name))
     else:
         randomise(network)
-    return FastAMT(network.eval().to(device, dtype), correlation=CorrelationVolume if volume else None)
+    return network.eval()
+
+
+def make_amt(name: str, device: torch.device, dtype: torch.dtype, *, volume: bool = False) -> nn.Module:
+    network = weighted_amt(name).to(device, dtype)
+    from amt_frame_interpolation.amt.fast import FastAMT
+    from amt_frame_interpolation.amt.network.correlation import CorrelationVolume
+
+    return FastAMT(network, correlation=CorrelationVolume if volume else None)
 
 
 def amt(network: Any, device: torch.device) -> Pair:
