@@ -17,6 +17,7 @@ from amt_frame_interpolation.amt.network.padding import Padding
 from documents.marks import insert
 from evaluation import checks, evaluate, metrics, report
 from evaluation.methods import Blend, FlowWarp, Minterpolate, Pairwise, displacement
+from opened_pairs import OpenedPairs
 from PIL import Image
 from safetensors.torch import save_file
 from training import clips as media
@@ -241,11 +242,11 @@ class Copying:
         return frame0
 
 
-class Spoiled:
+class Spoiled(OpenedPairs):
     """Blending with something added: [1, 3, h, w] or a number."""
 
     padding = Padding()
-    any_time = False
+    any_time = True
 
     def __init__(self, added: torch.Tensor | float) -> None:
         self.added = added
@@ -261,6 +262,16 @@ class TestChecks:
         spoiled = checks.identity(Pairwise(Spoiled(0.01)), frames)
         assert not spoiled.met
         assert spoiled.value == pytest.approx(40, abs=0.5)
+
+    def test_even_steps(self):
+        methods = {
+            "flow": Pairwise(FlowWarp(any_time=True)),
+            "halved": Pairwise(FlowWarp()),  # eight times between two frames are none that halvings meet
+            "copying": Pairwise(Copying()),
+        }
+        assert checks.even_steps("flow", methods).met
+        assert not checks.even_steps("halved", methods).met
+        assert not checks.even_steps("copying", methods).met
 
     def test_still_background(self):
         class Shimmer(Spoiled):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -29,9 +30,37 @@ class Check:
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
 
 
+TIMES = 8
+"""Frames are made at all multiples of 1 / TIMES between two."""
+
+
 def identity(method: Pairwise, frames: Sequence[np.ndarray]) -> Check:
-    worst = min(psnr(method.between(frame, frame, 1)[0], frame.astype(np.float32) / 255) for frame in frames)
-    return Check(f"The same frame twice in, that frame out (the worst of {len(frames)} frames)", worst, "dB", least=45)
+    worst = min(
+        psnr(made, frame.astype(np.float32) / 255)
+        for frame in frames
+        for made in method.between(frame, frame, TIMES - 1)
+    )
+    return Check(
+        f"The same frame twice in, that frame out (the worst of {len(frames)} frames at {TIMES - 1} times)",
+        worst,
+        "dB",
+        least=45,
+    )
+
+
+def even_steps(name: str, methods: Mapping[str, Pairwise]) -> Check:
+    """A texture that pans by 9 pixels, and eight frames made between: each step should be one pixel."""
+    texture = _texture(np.random.default_rng(1), 320)
+    frame0, frame1 = texture[32:288, 20:276], texture[32:288, 29:285]
+    values = {}
+    for other, method in methods.items():
+        made = [frame0 / np.float32(255), *method.between(frame0, frame1, TIMES), frame1 / np.float32(255)]
+        inner = [grey.mean(axis=-1, dtype=np.float32)[16:-16, 16:-16] for grey in made]
+        window = cv2.createHanningWindow(inner[0].shape[::-1], cv2.CV_32F)
+        steps = [abs(cv2.phaseCorrelate(before, after, window)[0][0]) for before, after in pairwise(inner)]
+        values[other] = float(100 * np.abs(np.array(steps) / np.mean(steps) - 1).max())
+    value = values.pop(name)
+    return Check(f"A slow pan made at {TIMES} times: a step differs from their mean by", value, "%", None, 10, values)
 
 
 def still_background(name: str, methods: Mapping[str, Method]) -> Check:
@@ -81,18 +110,21 @@ def _texture(random: np.random.Generator, size: int) -> np.ndarray:
 
 def full_hd(name: str, methods: Mapping[str, Pairwise], triplets: Sequence[np.ndarray]) -> list[Check]:
     """Grid and colour at 1920 x 1080, on a mosaic of triplets: real motion with known middles, not blown up."""
-    frame0, truth, frame1 = mosaic(triplets)
-    truth = truth.astype(np.float32) / 255
+    frame0, truth, frame1 = (frame.astype(np.float32) / 255 for frame in mosaic(triplets))
     usual = grid_prominence(truth)
+    # Colours change little and evenly: at the other times the mean colour lies between those of the neighbours.
+    means = [frame.mean(axis=(0, 1)) for frame in (frame0, truth, frame1)]
+    wanted = [(means[0] + means[1]) / 2, means[1], (means[1] + means[2]) / 2]
     grid, colour = {}, {}
     for other, method in methods.items():
-        made = method.between(frame0, frame1, 1)[0]
-        prominence = grid_prominence(made)
-        grid[other] = max(prominence[period] - usual[period] for period in usual)
-        colour[other] = float(np.abs((made - truth).mean(axis=(0, 1))).max() * 255)
+        made = method.between(*mosaic(triplets)[[0, 2]], len(wanted))
+        prominences = [grid_prominence(frame) for frame in made]
+        grid[other] = max(prominence[period] - usual[period] for prominence in prominences for period in usual)
+        shifts = [frame.mean(axis=(0, 1)) - mean for frame, mean in zip(made, wanted, strict=True)]
+        colour[other] = float(np.abs(shifts).max() * 255)
     return [
         Check(
-            "A grid at 1080p: most that 2, 4, 8 or 16 pixels stand out over the truth",
+            "A grid at 1080p, at three times: most that 2, 4, 8 or 16 pixels stand out over the truth",
             grid.pop(name),
             "dB",
             None,
@@ -100,7 +132,12 @@ def full_hd(name: str, methods: Mapping[str, Pairwise], triplets: Sequence[np.nd
             grid,
         ),
         Check(
-            "A colour shift at 1080p: mean error of the worst channel", colour.pop(name), "levels", None, 0.5, colour
+            "A colour shift at 1080p, at three times: mean error of the worst channel",
+            colour.pop(name),
+            "levels",
+            None,
+            0.5,
+            colour,
         ),
     ]
 

@@ -35,7 +35,7 @@ from safetensors import safe_open
 from training.clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
 
 from evaluation import report
-from evaluation.checks import Check, full_hd, identity, still_background
+from evaluation.checks import Check, even_steps, full_hd, identity, still_background
 from evaluation.methods import Blend, FlowWarp, Method, Minterpolate, Pairwise, displacement
 from evaluation.metrics import change_psnr, confidence, psnr, ssim
 
@@ -200,15 +200,18 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
     times = measure("times", windows["times"], clips, other_times)
     ahead = {n: {other: differences([*triplets, *gaps], n, other) for other in methods if other != n} for n in networks}
 
+    # The checks are about what nodes do at any time.
+    at_times = {n: method for n, method in other_times.items() if isinstance(method, Pairwise) and n in pairwise}
     one_per_clip = list({window.clip: frames for window, frames in reversed(windows["triplets"])}.values())
     checks = [
         Check("Triplets: PSNR over optical flow", ahead[name][FLOW]["triplets psnr"][0], "dB", least=1.5),
         Check("Triplets: PSNR over linear blending", ahead[name][BLEND]["triplets psnr"][0], "dB", least=3),
         Check("Triplets: SSIM over optical flow", ahead[name][FLOW]["triplets ssim"][0], "SSIM", least=0),
         Check("Triplets: SSIM over linear blending", ahead[name][BLEND]["triplets ssim"][0], "SSIM", least=0),
-        identity(pairwise[name], [frames[0] for frames in one_per_clip]),
-        still_background(name, methods),
-        *full_hd(name, pairwise, one_per_clip),
+        identity(at_times[name], [frames[0] for frames in one_per_clip]),
+        even_steps(name, at_times),
+        still_background(name, methods | at_times),
+        *full_hd(name, at_times, one_per_clip),
     ]
     if full_precision:
         lost = np.mean([row.figures["float32"]["psnr"] - row.figures[name]["psnr"] for row in triplets])

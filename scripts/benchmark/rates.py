@@ -1,0 +1,88 @@
+"""What exact frame rates cost beside whole multiples, and what times of a pair cost together.
+
+python scripts/benchmark rates
+
+All in one process, in turns, and medians of three: one second of 16 frames a second becomes 64 and 60, with the motion
+of the middle carried to any time, as the nodes do it, and by halving gaps again and again; and three frames are made
+between two, their motion found once and found anew for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from fractions import Fraction
+
+import _pack  # noqa: F401  (makes the pack importable)
+import torch
+from amt_frame_interpolation.amt.engine import Engine
+from amt_frame_interpolation.amt.motion_scale import ScaledAMT
+from amt_frame_interpolation.amt.timeline import multiples
+from torch import Tensor
+
+from benchmark.worker import make_amt, make_frames
+
+CPU = torch.device("cpu")
+SIZE = (256, 448)
+TURNS = 3
+RATIOS = (
+    ("16 to 60, carried", "16 to 64, carried"),
+    ("16 to 60, carried", "16 to 60, halved"),
+    ("4x of a pair", "4x of a pair, three calls"),
+)
+
+
+def one_second(network: object, rate: int) -> Callable[[], int]:
+    """Makes `rate` frames of 16 and one more; returns how many."""
+    frame0, frame1 = (frame[0].permute(1, 2, 0).contiguous() for frame in make_frames(SIZE, CPU))
+    sources = [(frame0, frame1)[number % 2] for number in range(17)]
+    positions = multiples(Fraction(16, rate), len(sources))
+    return lambda: sum(1 for _ in Engine(network, CPU).run(sources, positions))  # type: ignore[arg-type]
+
+
+def four_times(network: ScaledAMT, *, together: bool) -> Callable[[], int]:
+    """Makes the three frames at a quarter, a half and three quarters of a pair."""
+    frame0, frame1 = (network.padding.pad(frame) for frame in make_frames(SIZE, CPU))
+    times = [torch.tensor([quarter / 4]) for quarter in (1, 2, 3)]
+
+    def make() -> int:
+        pair = network.open_pair(frame0, frame1) if together else None
+        made: list[Tensor] = [network.frame_at(pair or network.open_pair(frame0, frame1), time) for time in times]
+        return len(made)
+
+    return make
+
+
+def main() -> None:
+    argparse.ArgumentParser("benchmark rates", description=__doc__).parse_args()
+    network = make_amt("AMT-S", CPU, torch.float32)
+    carried = ScaledAMT(network, 1, carried=True)
+    work = {
+        "16 to 64, carried": one_second(carried, 64),
+        "16 to 60, carried": one_second(carried, 60),
+        "16 to 64, halved": one_second(network, 64),
+        "16 to 60, halved": one_second(network, 60),
+        "4x of a pair": four_times(carried, together=True),
+        "4x of a pair, three calls": four_times(carried, together=False),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    with torch.inference_mode():
+        for _ in range(TURNS + 1):
+            for name, make in work.items():
+                started = time.perf_counter()
+                make()
+                seconds[name].append(time.perf_counter() - started)
+    took = {name: statistics.median(all_of_it[1:]) for name, all_of_it in seconds.items()}
+    for name, median in took.items():
+        print(f"{name}: {median:.2f} s")
+    print(f"16 to 60 takes {took['16 to 60, carried'] / took['16 to 64, carried']:.2f} of 16 to 64")
+    print(f"16 to 60 takes {took['16 to 60, carried'] / took['16 to 60, halved']:.2f} of what halving takes")
+    print(
+        f"4x of a pair is {took['4x of a pair, three calls'] / took['4x of a pair']:.2f} times as fast as three calls"
+    )
+
+
+if __name__ == "__main__":
+    main()
