@@ -1,4 +1,4 @@
-"""All-pairs lookups without the correlation volume (specification section 3): memory and time grow with the area."""
+"""All-pairs lookups without the correlation volume (docs/network.md, section 3): memory and time grow with the area."""
 
 from __future__ import annotations
 

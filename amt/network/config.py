@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UpdateWidths:
-    """Channels inside an update block (specification section 5)."""
+    """Channels inside an update block (docs/network.md, section 5)."""
 
     hidden: int
     flow: int

@@ -1,4 +1,4 @@
-"""All-pairs correlation of two feature maps and the lookups into it (paper section 3.1; specification section 3).
+"""All-pairs correlation of two feature maps and the lookups into it (paper section 3.1; docs/network.md, section 3).
 
 The correlation of pixel p of one frame with pixel q of the other is dot(a[p], b[q]) / sqrt(channels). It has
 four levels, each pooled 2x2 over q, and a lookup reads a 7 x 7 window around a centre at every level.

@@ -1,4 +1,4 @@
-"""Decoders, which refine flows from coarse to fine, and updates from correlation (specification section 5)."""
+"""Decoders, which refine flows from coarse to fine, and updates from correlation (docs/network.md, section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two encoders: features to correlate, and context features to decode (specification sections 2 and 4)."""
+"""The two encoders: features to correlate, and context features to decode (docs/network.md, sections 2 and 4)."""
 
 from __future__ import annotations
 
