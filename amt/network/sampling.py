@@ -28,7 +28,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def resize(image: Tensor, scale: float) -> Tensor:
-    """Bilinear resizing by `scale`, pixel areas aligned, no antialiasing (docs/network.md: up(x, s))."""
+    """Bilinear resizing by `scale`, pixel areas aligned, no antialiasing (docs/network.md: resize(x, s))."""
     if scale == 1:
         return image
     return functional.interpolate(
