@@ -4,7 +4,7 @@ python scripts/benchmark cluster --frames 960 --seconds 0.25
 
 Each worker is a machine of Ray's own test cluster, with one core. The network sleeps, so that workers do not share
 the cores of this machine. Prints the time with each number of workers, and how many times as fast as one they are; with
-and without the time until the first frame, which a video of any length takes once.
+and without the time until the first frame, which a video of any length takes once. At the end a run is cancelled.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import _pack  # noqa: F401  (makes the pack importable)
@@ -27,29 +29,70 @@ from amt_frame_interpolation.video.task import Task
 from benchmark.video import write_clip
 
 
-def measure(workers: int, source: Path, seconds: float) -> tuple[float, float]:
-    """Seconds in all, and from the first frame on."""
+class Cancelled(Exception):
+    """The person who waits has had enough."""
+
+
+@contextmanager
+def cluster_of(workers: int) -> Iterator[None]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(workers):
         cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = str(cluster.address)
-    first: list[float] = []
+    try:
+        yield
+    finally:
+        cluster.shutdown()
+
+
+def run(source: Path, seconds: float, check: Callable[[], None], first: list[float]) -> None:
+    """Interpolates the source; `first` gets the time of the first frame."""
 
     def report(progress: Progress) -> None:
         if progress.done and not first:
             first.append(time.perf_counter())
 
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        request = Request(VideoFile(str(source)), Task(Plan(1, "hold"), SourceAnalysis("hold")), Paced(seconds))
+        interpolate_over_ray(request, Path(folder) / "video.mp4", check, report)
+
+
+def measure(workers: int, source: Path, seconds: float) -> tuple[float, float]:
+    """Seconds in all, and from the first frame on."""
+    first: list[float] = []
+    with cluster_of(workers):
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            request = Request(VideoFile(str(source)), Task(Plan(1, "hold"), SourceAnalysis("hold")), Paced(seconds))
-            interpolate_over_ray(request, Path(folder) / "video.mp4", lambda: None, report)
+        run(source, seconds, lambda: None, first)
         end = time.perf_counter()
-    finally:
-        cluster.shutdown()
     return end - start, end - first[0]
+
+
+def measure_cancel(workers: int, source: Path, seconds: float) -> float:
+    """Seconds from the moment when a run with frames is cancelled until it has ended, and the workers are idle."""
+    import ray
+
+    first: list[float] = []
+    cancelled = 0.0
+
+    def check() -> None:
+        nonlocal cancelled
+        if first and time.perf_counter() > first[0] + 2:
+            cancelled = time.perf_counter()
+            raise Cancelled
+
+    with cluster_of(workers):
+        with suppress(Cancelled):
+            run(source, seconds, check, first)
+        returned = time.perf_counter() - cancelled
+        print(f"cancelled: ended after {returned:.2f} s", flush=True)
+        ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+        while ray.available_resources().get("CPU", 0) < workers:
+            time.sleep(0.05)
+        freed = time.perf_counter() - cancelled
+        ray.shutdown()
+    return freed
 
 
 def main() -> None:
@@ -67,5 +110,8 @@ def main() -> None:
             base = base or (whole, working)
             print(
                 f"{workers} workers: {whole:.1f} s, {base[0] / whole:.2f} times as fast as {arguments.workers[0]}; "
-                f"from the first frame on {working:.1f} s, {base[1] / working:.2f} times"
+                f"from the first frame on {working:.1f} s, {base[1] / working:.2f} times",
+                flush=True,
             )
+        freed = measure_cancel(max(arguments.workers), source, arguments.seconds)
+        print(f"cancelled: all workers idle after {freed:.2f} s")
