@@ -2,9 +2,9 @@
 
 python scripts/benchmark rates
 
-All in one process, in turns, and after one turn that is not counted: one second of 16 frames a second becomes 64 and 60, with the motion
-of the middle carried to any time, as the nodes do it, and by halving gaps again and again; and three frames are made
-between two, their motion found once and found anew for each.
+All in one process, in turns, after one turn that is not counted: one second of 16 frames a second becomes 64 and 60,
+with the motion of the middle carried to any time, as the nodes do it, and by halving gaps again and again; and three
+frames are made between two, their motion found once and found anew for each.
 """
 
 from __future__ import annotations

@@ -160,10 +160,17 @@ class Minterpolate:
         for _ in range(self.context):
             given.insert(0, self._next(clip, given[0], -span))
             given.append(self._next(clip, given[-1], span))
-        graph = self._graph(clip.frames.shape[2], clip.frames.shape[1], factor)
+        return self.within([clip.frames[index] for index in given], factor)
+
+    def within(self, given: Sequence[np.ndarray], factor: int) -> np.ndarray:
+        """The frames between the two in the middle of these, uint8 [h, w, 3], so that there are `factor` times as many.
+
+        float32 [factor - 1, h, w, 3], 0..1.
+        """
+        graph = self._graph(given[0].shape[1], given[0].shape[0], factor)
         made: dict[Fraction, np.ndarray] = {}
-        for time, index in enumerate(given):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(clip.frames[index]), format="rgb24")
+        for time, image in enumerate(given):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = time, Fraction(1)
             graph.push(frame)
             made |= self._pull(graph)

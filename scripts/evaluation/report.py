@@ -16,7 +16,7 @@ MOST_BYTES = 150_000
 """Of one picture."""
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -32,7 +32,7 @@ def summary(results: dict[str, Any]) -> str:
     head = ("", "Triplets: PSNR, dB", "SSIM", "4-frame gaps: PSNR, dB", "SSIM", "PSNR of changes, dB")
     about = results["list"]
     return (
-        _table(head, rows) + f"\n\nMeans over {triplets['count']} triplets (one frame hidden) and {gaps['count']} gaps "
+        table(head, rows) + f"\n\nMeans over {triplets['count']} triplets (one frame hidden) and {gaps['count']} gaps "
         f"(three hidden, found in two passes) of {about['clips']} clips; `scripts/evaluation/validation.json`, version "
         f"{about['version']}. PSNR of changes compares each frame's difference to the next: flicker and judder."
     )
@@ -48,7 +48,7 @@ def details(results: dict[str, Any]) -> str:
             + [f"{content['figures'][name]['psnr']:.2f} / {content['figures'][name]['ssim']:.4f}" for name in names]
             for group, content in results[kind].items()
         ]
-        parts.append(_table((f"{title}: PSNR, dB / SSIM", "count", *names), rows))
+        parts.append(table((f"{title}: PSNR, dB / SSIM", "count", *names), rows))
     rows = [
         [
             f"{name} over {other}",
@@ -68,7 +68,7 @@ def details(results: dict[str, Any]) -> str:
         "SSIM",
         "PSNR of changes, dB",
     )
-    parts.append(_table(head, rows))
+    parts.append(table(head, rows))
     parts.append(
         "Rows of motion: 90 % of the pixels move by less than this between the given frames. Each row has a quarter "
         "of the list."
@@ -84,7 +84,7 @@ def times(results: dict[str, Any]) -> str:
         for time, content in results["times"].items()
     ]
     methods = next(iter(results["times"].values()))["figures"]
-    return _table(("Other times: PSNR, dB / SSIM", "count", *methods), rows) + (
+    return table(("Other times: PSNR, dB / SSIM", "count", *methods), rows) + (
         "\n\nOf each frame that is hidden here, the time between the given ones was measured by optical flow. "
         "Optical flow (DIS) is projected to that time; a network's motion in the middle is carried to it, or middles "
         "are halved until it is met to within a 32nd."
@@ -106,7 +106,7 @@ def checks(results: dict[str, Any]) -> str:
                 beside,
             ]
         )
-    return _table(("Check", "Figure", "Bar", "Met", "Others"), rows)
+    return table(("Check", "Figure", "Bar", "Met", "Others"), rows)
 
 
 def training(results: dict[str, Any]) -> str:

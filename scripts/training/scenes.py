@@ -104,15 +104,16 @@ def random_scene(pictures: Sequence[np.ndarray], random: np.random.Generator, mo
     most: pixels that things move at the most between the times 0 and 1, about; small ways are as likely as wide ones.
     """
     size = pictures[0].shape[:2]
-    layers = [Layer(pictures[0], None, _random_path(size, (size[1] / 2, size[0] / 2), random, most))]
+    centre = (size[1] / 2, size[0] / 2)
+    layers = [Layer(pictures[0], None, random_path(size, centre, random, most ** random.uniform(0, 1)))]
     for picture in pictures[1:]:
-        shown, centre = _cut_out(size, random)
-        layers.append(Layer(picture, shown, _random_path(size, centre, random, most)))
+        shown, centre = cut_out(size, random)
+        layers.append(Layer(picture, shown, random_path(size, centre, random, most ** random.uniform(0, 1))))
     return Scene(layers)
 
 
-def _random_path(size: tuple[int, int], centre: tuple[float, float], random: np.random.Generator, most: float) -> Path:
-    way = most ** random.uniform(0, 1)
+def random_path(size: tuple[int, int], centre: tuple[float, float], random: np.random.Generator, way: float) -> Path:
+    """A path around `centre` (x, y) for a picture of (height, width) = size that goes about `way` pixels."""
     direction = random.uniform(0, 2 * np.pi)
     radius = min(size) / 2
     # A share of the way for zoom and turn, which move the border by as much.
@@ -123,7 +124,7 @@ def _random_path(size: tuple[int, int], centre: tuple[float, float], random: np.
     return Path(centre, (way * np.cos(direction), way * np.sin(direction)), float(np.exp(zoom)), float(turn), warp)
 
 
-def _cut_out(size: tuple[int, int], random: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
+def cut_out(size: tuple[int, int], random: np.random.Generator) -> tuple[np.ndarray, tuple[float, float]]:
     """A blob with a soft edge, [h, w] of 0..1, and its centre."""
     height, width = size
     y, x = np.indices(size, dtype=np.float32)
