@@ -103,12 +103,14 @@ async function loadTranslations() {
     if (language !== "en" && !translations[language]) translations = await api.getCustomNodesI18n()
 }
 
-/** Shows the choices of lists in the language of the editor. Their values stay what they are. */
-function translateChoices(node) {
+/** Shows the choices of lists in people's words, and in the language of the editor. Their values stay what they are. */
+function labelChoices(node) {
     const language = app.extensionManager.setting.get("Comfy.Locale")
-    const inputs = translations[language]?.nodeDefs?.[node.comfyClass]?.inputs
+    const translated = translations[language]?.nodeDefs?.[node.comfyClass]?.inputs
+    const { required, optional } = node.constructor.nodeData?.input ?? {}
     for (const widget of node.widgets ?? []) {
-        const labels = inputs?.[widget.name]?.options
+        const english = (required?.[widget.name] ?? optional?.[widget.name])?.[1]?.labels
+        const labels = english && { ...english, ...translated?.[widget.name]?.options }
         if (labels) widget.options.getOptionLabel = (value) => labels[value] ?? value ?? ""
     }
 }
@@ -160,7 +162,7 @@ app.registerExtension({
     nodeCreated(node) {
         if (!node.comfyClass?.startsWith("AMT")) return
         listFactors(node)
-        translateChoices(node)
+        labelChoices(node)
         fitTexts(node)
         showUsedInputs(node)
         showResult(node)
