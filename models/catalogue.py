@@ -52,6 +52,12 @@ class Record:
         return f"https://huggingface.co/{self.repo}/resolve/{self.revision}/{self.name}" if self.repo else None
 
     @property
+    def facts(self) -> str:
+        """What a person should know before it is downloaded: its size and its licence."""
+        size = f"{self.bytes / 1e6:.1f} MB" if self.bytes else "size not known"
+        return f"{self.name} ({size}, {self.licence})"
+
+    @property
     def pinned(self) -> bool:
         """Whether the digest is certain enough to refuse another file of this name."""
         return self.sha256 is not None and (self.repo is None or self.confirmations >= 2)

@@ -49,7 +49,7 @@ def join_images(images: object, more: Mapping[str, object] | None, *, alpha: boo
     """
     named = {"images": images}
     in_order = sorted((more or {}).items(), key=lambda item: (len(item[0]), item[0]))  # images10 is behind images9
-    named |= {f"more_images.{name}": batch for name, batch in in_order if batch is not None}
+    named |= {name: batch for name, batch in in_order if batch is not None}
     batches = {name: check_images(batch, name) for name, batch in named.items()}
     if not alpha:
         batches = {name: batch[..., :3] for name, batch in batches.items()}
@@ -77,5 +77,5 @@ def check_result_fits(images: Tensor, count: int, device: torch.device) -> None:
         raise ValueError(
             f"the result would be {count} frames of {width} x {height}, {needed / 2**30:.1f} GiB, "
             f"and {free / 2**30:.1f} GiB of memory are free. Use AMT Images to Video or AMT Video Interpolation, "
-            "which write frames as they are made, or fewer passes, fewer frames or smaller ones."
+            "which write frames as they are made, or a smaller factor than now (2x), fewer frames or smaller ones."
         )

@@ -134,6 +134,7 @@ class AMTFalInterpolate(io.ComfyNode):
                 io.Video.Output("video", tooltip="The file as fal.ai delivered it."),
                 io.Image.Output("images", tooltip="The frames of that video."),
             ],
+            has_intermediate_output=True,
             hidden=[io.Hidden.unique_id],
         )
 
@@ -176,6 +177,7 @@ class AMTFalInterpolateVideo(io.ComfyNode):
                 *_settings(passes=2),
             ],
             outputs=[io.Video.Output("video", tooltip="The file as fal.ai delivered it.")],
+            has_intermediate_output=True,
             hidden=[io.Hidden.unique_id],
         )
 

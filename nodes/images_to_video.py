@@ -61,7 +61,7 @@ class AMTImagesToVideo(io.ComfyNode):
                     max=LONGEST,
                     step=0.1,
                     optional=True,
-                    tooltip="How long the video is, its frames spread evenly. 0: as long as the factor makes it.",
+                    tooltip="How long the video is, its frames spread evenly. 0: as long as the number of frames makes it.",
                 ),
                 gaps_input(),
                 motion_scale_input(),
@@ -72,6 +72,7 @@ class AMTImagesToVideo(io.ComfyNode):
                     "An odd width or height grows by one pixel, which H.264 needs."
                 )
             ],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -107,7 +108,7 @@ class AMTImagesToVideo(io.ComfyNode):
         else:
             positions = multiples(Fraction(1, 2**passes), len(images), analysis.end)
         path = new_video()
-        progress = Progress(len(positions))
+        progress = Progress(len(positions), even_sides=True)
         interrupted = mm.throw_exception_if_processing_interrupted
         with VideoWriter(path, rate=rate) as writer, WriteBehind(writer.write, FRAMES_BEHIND, interrupted) as written:
             for frame in engine.interpolate(analysis(images), positions):

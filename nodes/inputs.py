@@ -5,8 +5,9 @@ ComfyUI checks what is typed into a widget. It does not check what comes over a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from comfy_api.latest import io
 
@@ -19,15 +20,34 @@ from ..amt.timeline.spacing import gap_count, gap_lengths, gap_positions
 InterpModel = io.Custom("INTERP_MODEL")
 """ComfyUI core's type for frame-interpolation models."""
 
-REPEATS = ("hold", "replace")
+AFTER_LAST = {"stop": "nothing", "hold": "the last frame stays", "loop": "back to the first frame"}
+REPEATS = {"hold": "show as they are", "replace": "replace"}
 MOTION_SCALES = {"auto": None, "1": 1, "1/2": 2, "1/4": 4}
 """At 1/value of the size motion is found; None is what suits each pair."""
 
 SEARCH_ALIASES = [
     *("amt", "rife", "film", "vfi", "interpolate frames", "tween"),
-    *("smooth", "fps", "60 fps", "slow motion", "speed", "loop", "gif"),
+    *("smooth", "fps", "60 fps", "slow motion", "loop", "gif"),
 ]
 """What people type who look for frame interpolation."""
+VIDEO_SEARCH_ALIASES = [
+    *SEARCH_ALIASES,
+    *("smooth video", "frame rate", "60 fps video", "slow motion video", "speed", "speed curve", "speed ramp"),
+]
+
+
+def labels(words: Mapping[str, str]) -> dict[str, Any]:
+    """For `extra_dict` of a list: {choice: what the editor shows in its place}. Its other choices show their values."""
+    return {"labels": dict(words)}
+
+
+AUTO = labels({"auto": "auto"})
+"""So that the translations have it."""
+
+
+def choice_input(name: str, words: Mapping[str, str], **details: Any) -> io.Combo.Input:
+    """A list with a label for each choice: {choice: label}."""
+    return io.Combo.Input(name, options=list(words), extra_dict=labels(words), **details)
 
 
 def model_input() -> io.Input:
@@ -51,8 +71,8 @@ def check_passes(passes: int) -> int:
     """Raises ValueError."""
     if not isinstance(passes, int) or not 0 <= passes <= MOST_PASSES:
         raise ValueError(
-            f"recursive_interpolation_passes: expected a whole number from 0 to {MOST_PASSES}, got {passes}. "
-            "Each pass doubles the frames: 4 makes 16 times as many."
+            f"frames (recursive_interpolation_passes): expected a whole number from 0 to {MOST_PASSES}, got {passes}. "
+            "1 makes 2x as many frames, 2 makes 4x, and 4 makes 16x."
         )
     return passes
 
@@ -68,7 +88,7 @@ def conversion_rate_inputs() -> list[io.Input]:
     tooltips = {
         "source_fps": "The frame rate of the images, such as 16 for Wan. The output fps and target_fps need it; 0 is "
         "for unknown.",
-        "target_fps": "Above 0: frames at exactly this rate, whatever the factor says. " + _NTSC_RATES,
+        "target_fps": "Above 0: frames at exactly this rate, in place of the factor. " + _NTSC_RATES,
     }
     return [
         io.Float.Input(
@@ -92,6 +112,7 @@ def motion_scale_input() -> io.Combo.Input:
         default="auto",
         optional=True,
         advanced=True,
+        extra_dict=AUTO,
         tooltip="At which part of the size motion is found; pictures are always made at full size. auto: what suits "
         "each pair. 1: best for small motion. 1/2 and 1/4: best for large motion and large pictures, and faster.",
     )
@@ -158,14 +179,15 @@ def more_images_input() -> io.Autogrow.Input:
 
 
 def end_input(default: End) -> io.Combo.Input:
-    return io.Combo.Input(
+    return choice_input(
         "end",
-        options=list(get_args(End)),
+        AFTER_LAST,
+        display_name="after the last frame",
         default=default,
         optional=True,
-        tooltip="What follows the last frame. stop: nothing, so the result ends a part of a frame early. hold: the "
-        "last frame itself until its time is over, so that picture and sound end together; there are frames x 2^passes "
-        "frames. loop: frames that lead back to the first one, for clips that are played in a loop.",
+        tooltip="What follows the last frame. Nothing (stop): the result ends with it, a part of a frame early. The "
+        "last frame stays (hold): it is shown until its time is over, so that picture and sound end together. Back to "
+        "the first frame (loop): new frames lead there, for clips that are played in a loop.",
     )
 
 
@@ -190,15 +212,15 @@ def cut_inputs(detect: bool) -> list[io.Input]:
             tooltip="How much more than its neighbours a frame must show that is new, to count as a cut. A lower value "
             "finds more cuts, and takes more fast motion for a cut.",
         ),
-        io.Combo.Input(
+        choice_input(
             "repeated_frames",
-            options=list(REPEATS),
+            REPEATS,
             default="hold",
             optional=True,
             advanced=True,
-            tooltip="hold: a frame that repeats the one before exactly is shown as it is. replace: up to three frames "
-            "in a row that look like the one before are replaced by new ones, for animation that shows each drawing "
-            "for two or three frames.",
+            tooltip="Frames that repeat the one before. Show as they are (hold): exact repeats stay. Replace: new "
+            "frames take the place of up to three in a row that look like the one before, for animation that shows "
+            "each drawing for two or three frames.",
         ),
     ]
 

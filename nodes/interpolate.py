@@ -65,7 +65,8 @@ class AMTInterpolate(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    "images", tooltip="(frames - 1) x 2^passes + 1 frames; frames x 2^passes with end hold or loop."
+                    "images",
+                    tooltip="The given images with the new ones between them: of 81 images, 2x makes 161 and 4x 321.",
                 ),
                 io.Int.Output(
                     "multiplier",
@@ -81,6 +82,7 @@ class AMTInterpolate(io.ComfyNode):
             # ComfyUI would run two nodes with equal inputs only once. Their places in a meta batch may differ, so each
             # of them has to run.
             not_idempotent=True,
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -102,7 +104,10 @@ class AMTInterpolate(io.ComfyNode):
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
-            raise ValueError("more_images: expected none beside meta_batch, as they would follow each of its batches")
+            raise ValueError(
+                "images2: expected nothing beside meta_batch, because it would follow each of the batches. Disconnect "
+                "images2 and those below it."
+            )
         passes = check_passes(recursive_interpolation_passes)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
         given = check_rate("source_fps", source_fps) if source_fps else None
@@ -117,13 +122,13 @@ class AMTInterpolate(io.ComfyNode):
         batch = BatchInClip(meta_batch, cls.hidden.unique_id, cls.hidden.prompt, analysis.end)
         if gaps.strip():
             if meta_batch is not None:
-                raise ValueError("gaps: expected none beside meta_batch, which gives a clip in parts")
+                raise ValueError("gaps: expected none beside meta_batch, which gives a clip in parts. Leave it empty.")
             positions = check_gaps(gaps, len(images), analysis.end, rate)
         else:
             step = given / wanted if given and wanted else Fraction(1, multiplier)
             positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
         if meta_batch is None and positions == list(range(len(images))):
-            text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
+            text = ONE_FRAME if len(images) == 1 else "1x: there are no frames to make, so the images stay as they are."
             return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
@@ -134,10 +139,10 @@ class AMTInterpolate(io.ComfyNode):
         for index, frame in enumerate(engine.interpolate(sources, positions)):
             result[index] = frame
             progress.frame(frame)
-        batch.remember(images)
-        return io.NodeOutput(
-            result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate, used=scales_used(engine))
-        )
+        made = progress.made(batch.made)
+        batch.remember(images, made)
+        text = progress.summary(interp_model, rate, used=scales_used(engine), made=made, goes_on=batch.goes_on)
+        return io.NodeOutput(result, multiplier, float(rate or 0), ui=text)
 
 
 def _is_linked(hidden: Any, output: int) -> bool:

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from ..amt.timeline.segments import Segment
 from ..video.container import UnreadableVideoError
 from ..video.pipeline import borders_of, interpolate_video
-from .inputs import SEARCH_ALIASES
+from .inputs import VIDEO_SEARCH_ALIASES
 from .interp_model import open_engine, scales_used
-from .progress import Progress
+from .progress import ONE_FRAME_OF_VIDEO, Progress
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -29,7 +29,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             category="video/AMT",
             description="Makes frames between the frames of a video of any length, without holding it in memory, and "
             "keeps its sound.",
-            search_aliases=[*SEARCH_ALIASES, "smooth video", "frame rate"],
+            search_aliases=VIDEO_SEARCH_ALIASES,
             inputs=[
                 *video_inputs(),
                 io.Int.Input(
@@ -53,6 +53,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                 ),
             ],
             outputs=[video_output()],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -80,7 +81,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             sound = task.sound(source)
             path = new_video()
             frames = plan.count(source.timing.frames, source.timing.rate)
-            progress = Progress(frames * len(chosen.parts(parts)) // parts)
+            progress = Progress(frames * len(chosen.parts(parts)) // parts, even_sides=True)
             length = interpolate_video(
                 source,
                 path,
@@ -96,6 +97,8 @@ class AMTInterpolateVideo(io.ComfyNode):
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
         notes = [*source.notes(), *sound.notes]
+        if source.timing.frames == 1:
+            notes.insert(0, ONE_FRAME_OF_VIDEO)
         if segments > 1:
             notes.append(f"This is segment {segment} of {segments}.")
         summary = progress.summary(

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from ..cluster.head import check_ray, interpolate_over_ray
 from ..cluster.request import AMTWeights, Request
 from ..video.container import UnreadableVideoError
-from .inputs import SEARCH_ALIASES
+from .inputs import VIDEO_SEARCH_ALIASES
 from .interp_model import motion_scale_of, open_model
-from .progress import Progress
+from .progress import ONE_FRAME_OF_VIDEO, Progress
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -27,9 +27,10 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             category="video/AMT",
             description="Makes one video on several GPUs or machines at once, over Ray: on the cluster of RAY_ADDRESS, "
             "or on all GPUs of this machine.",
-            search_aliases=[*SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
+            search_aliases=[*VIDEO_SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
             inputs=video_inputs(),
             outputs=[video_output()],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -48,7 +49,8 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             raise UnreadableVideoError(f"video: {error}") from error
         task = wanted(source)
         path = new_video()
-        progress = Progress(task.plan.count(source.timing.frames, source.timing.rate), source.size)
+        frames = task.plan.count(source.timing.frames, source.timing.rate)
+        progress = Progress(frames, source.size, even_sides=True)
         result = interpolate_over_ray(
             Request(source, task, weights),
             path,
@@ -58,6 +60,8 @@ class AMTInterpolateVideoRay(io.ComfyNode):
         rate = task.plan.output_rate(source.timing.rate)
         workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
         notes = [f"Made by {workers} of Ray.", *result.notes]
+        if source.timing.frames == 1:
+            notes.insert(0, ONE_FRAME_OF_VIDEO)
         summary = progress.summary(interp_model, rate, result.length, notes, result.used)
         return io.NodeOutput(as_video(path), ui=summary)
 

@@ -12,12 +12,12 @@ import torch
 from comfy_api.latest import io
 
 from ..amt.fast import Compilation, FastAMT, compile_parts
-from ..models.catalogue import Record, by_name
+from ..models.catalogue import BUNDLED, PUBLISHED, Record, by_name
 from ..models.discovery import find_checkpoint, list_checkpoints
 from ..models.download import download
 from ..models.loading import load_checkpoint
 from ..printable import printable
-from .inputs import InterpModel
+from .inputs import AUTO, InterpModel
 from .interp_model import AMTModel
 from .model_folders import model_folders
 from .progress import show
@@ -33,13 +33,14 @@ class AMTModelLoader(io.ComfyNode):
             display_name="Load AMT Model",
             category="video/AMT",
             description="Loads an AMT frame-interpolation model, and downloads a published one that is missing.",
-            search_aliases=["amt", "rife", "film", "vfi", "frame interpolation", "interpolation model"],
+            search_aliases=["amt model", "frame interpolation model", "rife model", "film model"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=list_checkpoints(model_folders()),
-                    tooltip="The bundled model, the published AMT models (CC BY-NC 4.0, downloaded on first use), "
-                    "and the files in models/amt and models/frame_interpolation.",
+                    tooltip=f"Comes with the pack: {BUNDLED.facts}. Downloaded when first used: "
+                    f"{', '.join(record.facts for record in PUBLISHED)}. CC BY-NC is not for commercial work. Besides: "
+                    "the files in models/amt and models/frame_interpolation.",
                 ),
                 io.Combo.Input(
                     "precision",
@@ -47,6 +48,7 @@ class AMTModelLoader(io.ComfyNode):
                     default="auto",
                     optional=True,
                     advanced=True,
+                    extra_dict=AUTO,
                     tooltip="auto: half precision where the device is fast at it, else fp32. fp32 is the most exact.",
                 ),
                 io.Boolean.Input(

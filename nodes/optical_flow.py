@@ -14,10 +14,10 @@ from ..amt.flow_colours import MotionPictures, motion_pictures
 from ..amt.motion_scale import ScaledAMT
 from ..amt.network import Motion
 from .checks import check_images
-from .inputs import InterpModel, motion_scale_input
+from .inputs import InterpModel, choice_input, motion_scale_input
 from .interp_model import open_engine
 
-FIELDS = ["mean", "each"]
+FIELDS = {"mean": "mean", "each": "each"}
 
 
 class AMTShowMotion(io.ComfyNode):
@@ -28,16 +28,16 @@ class AMTShowMotion(io.ComfyNode):
             display_name="AMT Optical Flow",
             category="video/AMT",
             description="Shows what an AMT model sees between two frames: optical flow, occlusion mask and residual.",
-            search_aliases=["amt", "flow", "motion vectors", "occlusion mask", "debug interpolation", "vfi"],
+            search_aliases=["amt", "flow", "motion vectors", "occlusion mask", "debug interpolation"],
             inputs=[
                 InterpModel.Input("interp_model", tooltip="An AMT model, from Load AMT Model."),
                 io.Image.Input("images", tooltip="At least two frames, in order. Alpha is left out."),
-                io.Combo.Input(
+                choice_input(
                     "fields",
-                    options=FIELDS,
+                    FIELDS,
                     default="mean",
                     tooltip="AMT finds several motions for each pixel (3 with AMT-S, 5 with AMT-L and AMT-G). "
-                    "mean: one picture for two frames. each: one picture for each motion.",
+                    "Mean: one picture for two frames. Each: one picture for each motion.",
                 ),
                 io.Float.Input(
                     "longest_flow",
@@ -77,7 +77,9 @@ class AMTShowMotion(io.ComfyNode):
     ) -> io.NodeOutput:
         images = check_images(images)[..., :3]
         if len(images) < 2:
-            raise ValueError("images: expected at least two frames, got one. Put two together with Batch Images.")
+            raise ValueError(
+                "images: expected at least two frames, got one. Connect a batch of frames, such as those of a video."
+            )
         if fields not in FIELDS:
             raise ValueError(f"fields: expected mean or each, got {fields}")
         if not 0 <= longest_flow < float("inf"):

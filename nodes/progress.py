@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,14 @@ from torch import Tensor
 
 from ..amt.motion_scale import in_words
 from .interp_model import describe
+from .meta_batch import Made
 
 ONE_FRAME = (
     "There is only one frame, so it stays as it is. To make frames between, connect at least two images. If the images "
     "came as a list, put Rebatch Images before this node."
 )
+
+ONE_FRAME_OF_VIDEO = "The video has only one frame, so there is no motion to make frames of."
 
 PREVIEW_SIDE = 512
 SECONDS_BETWEEN_PREVIEWS = 0.5
@@ -32,11 +34,13 @@ SECONDS_BETWEEN_PREVIEWS = 0.5
 class Progress:
     """Call `frame` for every frame of the result, then `summary`."""
 
-    def __init__(self, total: int, size: tuple[int, int] = (0, 0)) -> None:
-        """total: frames of the result. size: their (height, width), where `frame` is not called."""
+    def __init__(self, total: int, size: tuple[int, int] = (0, 0), *, even_sides: bool = False) -> None:
+        """total: frames of the result. size: their (height, width), where `frame` is not called. even_sides: the result
+        is a video, where odd sides have grown by one pixel."""
         self._total = total
         self._done = 0
         self._size = size
+        self._even_sides = even_sides
         self._bar = comfy.utils.ProgressBar(total)
         self._start = self._last_preview = time.monotonic()
 
@@ -67,6 +71,11 @@ class Progress:
         left = seconds / self._done * max(0, self._total - self._done)
         return f"{self._done} of {self._total} frames, {self._done / seconds:.3g} a second, {_time(left)} left"
 
+    def made(self, earlier: Made) -> Made:
+        """What is made by now, with what the earlier batches of the clip had."""
+        seconds = time.monotonic() - self._start
+        return Made(earlier.frames + self._done, earlier.seconds + seconds, earlier.batches + 1)
+
     def summary(
         self,
         interp_model: Any,
@@ -74,19 +83,24 @@ class Progress:
         length: Fraction | None = None,
         notes: Sequence[str] = (),
         used: Counter[int] | None = None,
+        made: Made | None = None,
+        goes_on: bool = False,
     ) -> ui.PreviewText:
         """Shows on the node what was made: how much, with what, and how long it took. Returns it for the history.
 
         rate: frames a second, of a video. length: its seconds, where its frames are not all shown equally long.
         notes: sentences on what differs from the source. used: how many pairs had their motion found at which
-        scale.
+        scale. made: of the whole clip, where this is one of its batches; goes_on: whether others follow.
         """
-        height, width = self._size
+        height, width = (side + side % 2 if self._even_sides else side for side in self._size)
+        made = made or self.made(Made())
         facts = f"{width} x {height}"
         if rate is not None:
             facts += f", {float(rate):g} fps, {_time(float(self._done / rate if length is None else length))} long"
-        frames = "1 frame" if self._done == 1 else f"{self._done} frames"
-        took = _time(time.monotonic() - self._start)
+        frames = "1 frame" if made.frames == 1 else f"{made.frames} frames"
+        took = _time(made.seconds) + (" so far" if goes_on else "")
+        if made.batches > 1:
+            took += f", in {made.batches} batches"
         # No more than two lines: the node shows no more without scrolling. Some frontends put them into one.
         motion = in_words(used or Counter())
         how = describe(interp_model) + (f"; {motion}" if motion else "")
@@ -94,14 +108,17 @@ class Progress:
 
 
 def show_text(text: str) -> ui.PreviewText:
-    """Shows a text on the node that runs, so that it stays there. Returns it as the node's `ui` output, which is also
-    in the API's history."""
-    show(text, stays=True)
+    """Shows a text on the node that runs. Returns it as the node's `ui` output, which is also in the API's history.
+
+    The editor shows that one again when the run is over (web/editor.js). A node with `has_intermediate_output` gives it
+    on a cached run, too.
+    """
+    show(text)
     return ui.PreviewText(text)
 
 
-def show(text: str, stays: bool = False) -> None:
-    """Shows a text on the node that runs, until the next one, or until it ends."""
+def show(text: str) -> None:
+    """Shows a text on the node that runs, until the next one, or until the run ends."""
     context = get_executing_context()
     if context is None:  # not run by a server
         return
@@ -112,17 +129,6 @@ def show(text: str, stays: bool = False) -> None:
         # A node that was made from another one at run time shows its text there.
         node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
         server.send_progress_text(text, node_id, server.client_id)
-        if stays:
-            again = _show_again(server, context.prompt_id, (text, node_id, server.client_id))
-            asyncio.run_coroutine_threadsafe(again, server.loop)
-
-
-async def _show_again(server: Any, prompt_id: str, message: tuple[str, str, str]) -> None:
-    """Sends the text once more after the job has ended, because newer editors then clear the texts of the job."""
-    while any(prompt_id == job[1] for job in server.prompt_queue.get_current_queue_volatile()[0]):
-        await asyncio.sleep(0.2)
-    await asyncio.sleep(0.5)  # the editor clears the texts at the last message of the job
-    server.send_progress_text(*message)
 
 
 def _time(seconds: float) -> str:

@@ -20,6 +20,7 @@ from .inputs import (
     check_passes,
     check_rate,
     check_seconds,
+    choice_input,
     cut_inputs,
     end_input,
     model_input,
@@ -29,9 +30,15 @@ from .inputs import (
     source_analysis,
 )
 
-TIMES = ("smooth", "target rate", "slow motion", "speed curve", "length")
+TIMES = {
+    "smooth": "more frames",
+    "target rate": "exact frame rate",
+    "slow motion": "slow motion",
+    "speed curve": "speed curve",
+    "length": "length",
+}
 AT_OUTPUT_RATE = ("target rate", "speed curve", "length")
-SOUNDS = ("stretch", "drop")
+SOUNDS = {"stretch": "stretch", "drop": "leave out"}
 
 
 def video_inputs() -> list[io.Input]:
@@ -41,21 +48,22 @@ def video_inputs() -> list[io.Input]:
             "video", tooltip="Of a trimmed video, only the part that is left is used. Transparency is left out."
         ),
         passes_input(default=1),
-        io.Combo.Input(
+        choice_input(
             "time",
-            options=list(TIMES),
+            TIMES,
+            display_name="what to make",
             default="smooth",
-            tooltip="smooth: more frames in the same time. target rate: frames at exactly output_fps in the "
-            "same time. slow motion: the frames that the factor makes, at the rate of the video, so that it "
-            "lasts longer. speed curve: as fast as speed_curve says. length: as long as seconds says.",
+            tooltip="More frames (smooth): 2x, 4x and so on, in the same time. Exact frame rate (target rate): frames "
+            "at exactly output_fps, in the same time. Slow motion: 2x, 4x and so on at the rate of the video, so that "
+            "it lasts longer. Speed curve: as fast as speed_curve says. Length: as long as seconds says.",
         ),
-        output_rate_input(60, "For target rate, speed curve and length."),
-        io.Combo.Input(
+        output_rate_input(60, "For exact frame rate, speed curve and length."),
+        choice_input(
             "slow_motion_sound",
-            options=list(SOUNDS),
+            SOUNDS,
             default="stretch",
-            tooltip="Where the speed changes: stretch makes the sound last as long as the picture, with its "
-            "pitch kept; drop leaves it out. In the same time, the sound is copied as it is.",
+            tooltip="Where the speed changes. Stretch: the sound lasts as long as the picture, and keeps its pitch. "
+            "Leave out (drop): no sound. Where the time stays the same, the sound is copied as it is.",
         ),
         end_input("hold"),
         *cut_inputs(detect=True),
@@ -63,7 +71,7 @@ def video_inputs() -> list[io.Input]:
             "speed_curve",
             default=EXAMPLE,
             optional=True,
-            tooltip="For speed curve: which speed begins at which second of the video. It holds until the next "
+            tooltip="For speed curve: which speed begins at which second of the video. It lasts until the next "
             f"one: {EXAMPLE}. With ease 0.5 s behind a speed, the change takes the half second before; with "
             "ease alone, all the time since the last one.",
         ),

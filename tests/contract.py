@@ -13,7 +13,7 @@ from typing import Any
 DATA = Path(__file__).parent / "data"
 
 # What an input shows, and what no saved workflow has: it may change without asking.
-_PRESENTATION = {"tooltip", "advanced", "display", "display_name", "multiline", "placeholder"}
+_PRESENTATION = {"tooltip", "advanced", "display", "display_name", "multiline", "placeholder", "labels"}
 # The lists of checkpoints depend on what lies in the folders.
 _FOUND_WHEN_IT_RUNS = {"model_name"}
 

@@ -1,9 +1,11 @@
 /**
- * What the editor alone shows differently: passes as "2x, 4x, 8x ...", and of the inputs about time those that matter.
+ * What the editor alone shows differently: passes as "2x, 4x, 8x ...", choices in the language of the editor, of the inputs
+ * about time those that matter, nodes as wide as their choices, and the text of a result after the run.
  *
  * Names, order and values of the inputs stay as the server knows them. So a workflow that was saved with this file loads
  * and runs without it, and the other way round.
  */
+import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 
 const PASSES = "recursive_interpolation_passes"
@@ -92,11 +94,77 @@ function showUsedInputs(node) {
     update()
 }
 
+/** What the server has of translations: {language: {nodeDefs: {node: {inputs: {input: {options: {value: label}}}}}}}. */
+let translations = {}
+
+/** The editor itself translates the names of inputs, and not their choices. */
+async function loadTranslations() {
+    const language = app.extensionManager.setting.get("Comfy.Locale")
+    if (language !== "en" && !translations[language]) translations = await api.getCustomNodesI18n()
+}
+
+/** Shows the choices of lists in people's words, and in the language of the editor. Their values stay what they are. */
+function labelChoices(node) {
+    const language = app.extensionManager.setting.get("Comfy.Locale")
+    const translated = translations[language]?.nodeDefs?.[node.comfyClass]?.inputs
+    const { required, optional } = node.constructor.nodeData?.input ?? {}
+    for (const widget of node.widgets ?? []) {
+        const english = (required?.[widget.name] ?? optional?.[widget.name])?.[1]?.labels
+        const labels = english && { ...english, ...translated?.[widget.name]?.options }
+        if (labels) widget.options.getOptionLabel = (value) => labels[value] ?? value ?? ""
+    }
+}
+
+/** What a node takes beside the label and the value of an input: its edges, arrows and gaps. */
+const BESIDE_TEXTS = 100
+
+/** Makes a new node as wide as its labels, choices and texts need: the editor leaves room for values of a few letters. */
+function fitTexts(node) {
+    const pen = document.createElement("canvas").getContext("2d")
+    pen.font = node.innerFontStyle
+    const longest = (texts) => Math.max(0, ...texts.map((text) => pen.measureText(text).width))
+    const widgets = node.widgets?.filter((widget) => !widget.element) ?? []
+    const texts = widgets.flatMap(({ type, value, options: { values, getOptionLabel } }) => {
+        if (type === "combo" && Array.isArray(values)) return values.map((choice) => getOptionLabel?.(choice) ?? choice)
+        return typeof value === "string" ? [value] : []
+    })
+    if (!texts.length) return
+    const width = longest(widgets.map(({ name, label }) => label ?? name)) + longest(texts) + BESIDE_TEXTS
+    node.setSize([Math.max(node.size[0], width), node.size[1]])
+}
+
+/** The results that the nodes told of in this run. */
+const results = new Map()
+
+/** Shows what a node told of its result once the run is over: cached nodes tell it no other way, and newer editors clear
+ * the texts of a run when it ends. */
+function showResult(node) {
+    follow(node, "onExecuted", (output) => {
+        if (output?.text) results.set(node, output.text.join("\n"))
+    })
+}
+
+function showResults() {
+    for (const [node, text] of results) {
+        if (node.graph === app.canvas.graph) api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text })
+    }
+    results.clear()
+}
+
 app.registerExtension({
     name: "amt-frame-interpolation.editor",
+    async init() {
+        await loadTranslations()
+        // behind what the editor itself does at the end of a run
+        api.addEventListener("execution_success", () => setTimeout(showResults))
+    },
+    refreshComboInNodes: loadTranslations, // also when the language was changed
     nodeCreated(node) {
         if (!node.comfyClass?.startsWith("AMT")) return
         listFactors(node)
+        labelChoices(node)
+        fitTexts(node)
         showUsedInputs(node)
+        showResult(node)
     },
 })

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from amt_frame_interpolation.models.catalogue import CATALOGUE
 from setup.install import ROOT
 
 LOCALES = ROOT / "locales"
@@ -23,8 +24,13 @@ def read(language: str, file: str) -> dict[str, Any]:
 def texts(schema: Any) -> dict[str, Any]:
     """A schema's English texts, in the form of nodeDefs.json."""
 
-    def slot(name: str, content: Any) -> dict[str, str]:
-        return {"name": name, **({"tooltip": content.tooltip} if content.tooltip else {})}
+    def slot(name: str, content: Any) -> dict[str, Any]:
+        labels = getattr(content, "extra_dict", {}).get("labels", {})
+        return {
+            "name": name,
+            **({"tooltip": content.tooltip} if content.tooltip else {}),
+            **({"options": labels} if labels else {}),
+        }
 
     # a dot would begin another level: the editor looks for it with "_" instead
     return {
@@ -95,6 +101,45 @@ def test_texts(english: dict[str, Any], language: str) -> None:
             # numbers and the names of files, variables and folders stay what they are
             for kept in re.findall(r"\d[\d.]*\d|\d|[A-Z_]{4,}|models/\w+|https|base64", original[path]):
                 assert kept in text.replace("\u202f", "").replace(",", ".") or kept in text, (path, kept)
+
+
+def test_every_word_of_a_list_has_a_label(english: dict[str, Any]) -> None:
+    """web/editor.js shows it in place of the value, in the language of the editor."""
+    from amt_frame_interpolation.nodes import AMTExtension
+
+    for node in asyncio.run(AMTExtension().get_node_list()):
+        schema: Any = node.define_schema()
+        for item in schema.inputs:
+            words = [o for o in getattr(item, "options", None) or [] if re.fullmatch("[a-z ]+", o)]
+            assert set(words) <= set(english[schema.node_id]["inputs"][item.id].get("options", {})), item.id
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tooltips_explain_the_choices_as_the_list_shows_them(english: dict[str, Any], language: str) -> None:
+    """And name the API's value, where it is another word."""
+    translated = read(language, "nodeDefs.json")
+    for texts in (english, translated):
+        for node, content in texts.items():
+            for name, shown in content["inputs"].items():
+                for value, label in shown.get("options", {}).items():
+                    told = shown["tooltip"].lower()
+                    assert label.lower() in told, (node, name, label)
+                    assert value in told, (node, name, value)
+
+
+@pytest.mark.parametrize("language", [None, *LANGUAGES])
+def test_licence_and_size_of_a_model_are_told_before_it_is_downloaded(
+    english: dict[str, Any], language: str | None
+) -> None:
+    texts = read(language, "nodeDefs.json") if language else english
+    tooltip = texts["AMTModelLoader"]["inputs"]["model_name"]["tooltip"]
+    assert told_of(tooltip) == [(r.name, f"{r.bytes / 1e6:.1f}" if r.bytes else "", r.licence) for r in CATALOGUE]
+
+
+def told_of(text: str) -> list[tuple[str, str, str]]:
+    """Of each model that a text tells of: its file, its size in MB where that is known, and its licence."""
+    found = re.findall(r"([\w-]+\.(?:safetensors|pth)) ?[(（]([^,，、]+)[,，、] ?([^)）]+)[)）]", text)
+    return [(name, "".join(re.findall(r"^[\d.]+", size)), licence) for name, size, licence in found]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -73,7 +73,7 @@ def test_what_became_of_compiling(comfyui_server: LocalServer, model_name: str) 
     [
         ("AMTInterpolate", 1, 2, "There is only one frame"),
         ("AMTImagesToVideo", 1, 2, "There is only one frame"),
-        ("AMTInterpolate", 3, 0, "No passes"),
+        ("AMTInterpolate", 3, 0, "1x: there are no frames to make"),
     ],
 )
 def test_nothing_to_do(
