@@ -61,7 +61,7 @@ class AMTImagesToVideo(io.ComfyNode):
                     max=LONGEST,
                     step=0.1,
                     optional=True,
-                    tooltip="How long the video is, its frames spread evenly. 0: as long as the number of frames makes it.",
+                    tooltip="How long the video is, its frames spread evenly. 0: the number of frames says it.",
                 ),
                 gaps_input(),
                 motion_scale_input(),

@@ -117,6 +117,8 @@ function labelChoices(node) {
 
 /** What a node takes beside the label and the value of an input: its edges, arrows and gaps. */
 const BESIDE_TEXTS = 100
+/** Vue nodes give labels at least this much. */
+const LEAST_LABEL = 80
 
 /** Makes a new node as wide as its labels, choices and texts need: the editor leaves room for values of a few letters. */
 function fitTexts(node) {
@@ -129,7 +131,8 @@ function fitTexts(node) {
         return typeof value === "string" ? [value] : []
     })
     if (!texts.length) return
-    const width = longest(widgets.map(({ name, label }) => label ?? name)) + longest(texts) + BESIDE_TEXTS
+    const labels = longest(widgets.map(({ name, label }) => label ?? name))
+    const width = Math.max(labels, LEAST_LABEL) + longest(texts) + BESIDE_TEXTS
     node.setSize([Math.max(node.size[0], width), node.size[1]])
 }
 

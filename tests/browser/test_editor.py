@@ -50,6 +50,42 @@ def test_the_words_that_people_type_find_it(editor: EditorPage, picture: Callabl
     editor.page.keyboard.press("Escape")
 
 
+FIRST = {
+    "interpolate": "AMT Frame Interpolation",
+    "slow motion": "AMT Video Interpolation",
+    "60 fps": "AMT Video Interpolation",
+    "smooth": "AMT Frame Interpolation",
+    "rife": "AMT Frame Interpolation",
+    "gif": "AMT Frame Interpolation",
+    "loop": "AMT Frame Interpolation",
+    "speed": "AMT Video Interpolation",
+    "speed curve": "AMT Video Interpolation",
+}
+"""The first node of this pack that the search should offer."""
+
+
+def test_the_right_node_is_offered_first(editor: EditorPage) -> None:
+    """And fal.ai's nodes, which cost money and need a key, below those that do the same on this machine."""
+    titles = {info["display_name"] for info in ours(editor).values()}
+    editor.search("vfi")
+    field = editor.page.locator("[role=dialog] input:focus")
+    hits = editor.page.locator("[role=dialog] [role=option]")
+
+    def offered() -> list[str]:
+        lines = (line for text in hits.all_inner_texts() for line in text.splitlines())
+        return [line for line in lines if line in titles]
+
+    for words, first in FIRST.items():
+        field.fill("xyzzy")
+        expect(hits).to_have_count(0)
+        field.fill(words)
+        editor.wait_until(offered)
+        assert offered()[0] == first, words
+        for paid in (title for title in offered() if "(fal.ai)" in title):
+            assert offered().index(paid.replace(" (fal.ai)", "")) < offered().index(paid), words
+    editor.page.keyboard.press("Escape")
+
+
 def test_a_link_let_go_over_the_canvas_leads_to_it(editor: EditorPage) -> None:
     source = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 0}}
     shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
@@ -109,6 +145,20 @@ def test_progress_and_result(editor: EditorPage, picture: Callable[..., None]) -
     expect(editor.page.get_by_text("9 frames in")).to_be_visible()  # and stays, when the job is over
     picture("done")
     picture("graph", editor.place_of_nodes())
+
+
+def test_a_result_that_comes_from_the_cache_is_told_again(editor: EditorPage) -> None:
+    prompt = json.loads(json.dumps(PROMPT))
+    prompt["4"]["inputs"] |= {"seconds": 0, "recursive_interpolation_passes": 1, "output_fps": next(RATES)}
+    editor.load_prompt(prompt, "first")
+    editor.run()
+    told = editor.wait_for_text("AMTImagesToVideo", "3 frames in")
+    editor.wait_for_output("SaveVideo")
+    editor.load_prompt(prompt, "second")  # new nodes, which have nothing to show
+    editor.run()
+    assert editor.wait_for_text("AMTImagesToVideo", "3 frames in") == told
+    editor.page.wait_for_timeout(1500)
+    assert editor.wait_for_text("AMTImagesToVideo", "3 frames in") == told  # and stays, when the job is over
 
 
 def test_an_error_says_what_to_do(editor: EditorPage, picture: Callable[..., None]) -> None:
@@ -175,28 +225,47 @@ def test_amt_vfi_is_replaced(editor: EditorPage, picture: Callable[..., None]) -
     assert prompt["203"]["inputs"] == {"images": ["202", 0]}
 
 
-def test_blueprint(editor: EditorPage, picture: Callable[..., None]) -> None:
-    """The node library's blueprint: one node, images in, a saved video out."""
-    editor.search("keyframes to video")
-    editor.choose("AMT Keyframes to Video")
-    editor.page.evaluate(
-        """value => {
-            const graph = window.app.rootGraph
-            const [blueprint] = graph.nodes
-            const images = LiteGraph.createNode("EmptyImage")
-            graph.add(images)
-            images.pos = [blueprint.pos[0] - 320, blueprint.pos[1]]
-            const given = {width: 96, height: 64, batch_size: 2, color: value}
-            images.widgets.forEach(widget => { widget.value = given[widget.name] })
-            images.connect(0, blueprint, 0)
-        }""",
-        len(editor.complaints),
-    )
+KEYFRAMES = """value => {
+    const graph = window.app.rootGraph
+    const [blueprint] = graph.nodes
+    const images = LiteGraph.createNode("EmptyImage")
+    graph.add(images)
+    images.pos = [blueprint.pos[0] - 320, blueprint.pos[1]]
+    const given = {width: 96, height: 64, batch_size: 2, color: value}
+    images.widgets.forEach(widget => { widget.value = given[widget.name] })
+    images.connect(0, blueprint, 0)
+}"""
+VIDEO = """() => {
+    const graph = window.app.rootGraph
+    const [blueprint] = graph.nodes
+    const video = LiteGraph.createNode("LoadVideo")
+    graph.add(video)
+    video.pos = [blueprint.pos[0] - 420, blueprint.pos[1]]
+    video.widgets.find(widget => widget.name === "file").value = "amt_demo_car.mp4"
+    video.connect(0, blueprint, 0)
+}"""
+"""JavaScript: what a blueprint needs, connected."""
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "source", "nodes"),
+    [
+        ("keyframes to video", "AMT Keyframes to Video", KEYFRAMES, {"EmptyImage", "AMTImagesToVideo"}),
+        ("smooth video", "AMT Smooth Video", VIDEO, {"LoadVideo", "AMTInterpolateVideo"}),
+    ],
+)
+def test_blueprint(
+    editor: EditorPage, picture: Callable[..., None], words: str, name: str, source: str, nodes: set[str]
+) -> None:
+    """The node library's blueprints: one node, images or a video in, a saved video out."""
+    editor.search(words)
+    editor.choose(name)
+    editor.page.evaluate(source, len(editor.complaints))
     editor.set_widget("recursive_interpolation_passes", 2)
     editor.set_widget("output_fps", 10)
     prompt = {node["class_type"]: node["inputs"] for node in editor.prompt().values()}
-    assert set(prompt) == {"EmptyImage", "AMTModelLoader", "AMTImagesToVideo", "SaveVideo"}
-    made = prompt["AMTImagesToVideo"]
+    assert set(prompt) == {"AMTModelLoader", "SaveVideo"} | nodes
+    (made,) = (inputs for node, inputs in prompt.items() if node in ("AMTImagesToVideo", "AMTInterpolateVideo"))
     assert (made["recursive_interpolation_passes"], made["output_fps"]) == (2, 10)
     assert prompt["AMTModelLoader"]["model_name"] == "amt-s-open.safetensors"
     before = set(editor.server.get("/history"))
@@ -209,7 +278,7 @@ def test_blueprint(editor: EditorPage, picture: Callable[..., None]) -> None:
     (job,) = editor.wait_until(finished)
     files = [file for output in job["outputs"].values() for file in output.get("images", [])]
     assert any(file["filename"].endswith(".mp4") and file["type"] == "output" for file in files)
-    picture("blueprint")
+    picture(f"blueprint_{name}")
 
 
 def test_saved_and_loaded_again(editor: EditorPage, picture: Callable[..., None]) -> None:

@@ -30,12 +30,13 @@ def said(
     node: str,
     frames: int = 3,
     loader: Mapping[str, object] = MappingProxyType({"precision": "fp32"}),
+    size: tuple[int, int] = (40, 30),
     **inputs: object,
 ) -> str:
     prompt = {
         "1": {
             "class_type": "EmptyImage",
-            "inputs": {"width": 40, "height": 30, "batch_size": frames, "color": 255},
+            "inputs": {"width": size[0], "height": size[1], "batch_size": frames, "color": 255},
         },
         "2": {"class_type": "AMTModelLoader", "inputs": {"model_name": model_name, **loader}},
         "3": {"class_type": node, "inputs": {"interp_model": ["2", 0], "images": ["1", 0], **inputs}},
@@ -60,6 +61,33 @@ def test_video(comfyui_server: LocalServer, model_name: str) -> None:
     assert re.fullmatch(
         rf"5 frames in {NUMBER} s: 40 x 30, 23\.976 fps, 0\.2 s long\.\ngolden\.safetensors on cpu, fp32\.", text
     )
+
+
+def test_the_size_is_that_of_the_file(comfyui_server: LocalServer, model_name: str) -> None:
+    """H.264 has even sides."""
+    text = said(comfyui_server, model_name, "AMTImagesToVideo", size=(41, 31), recursive_interpolation_passes=1)
+    assert "42 x 32" in text
+
+
+def test_a_cached_run_tells_the_same(comfyui_server: LocalServer, model_name: str) -> None:
+    inputs = {"recursive_interpolation_passes": 1, "output_fps": 17}
+    first = said(comfyui_server, model_name, "AMTImagesToVideo", **inputs)
+    assert said(comfyui_server, model_name, "AMTImagesToVideo", **inputs) == first
+
+
+def test_a_video_of_one_frame(comfyui_server: LocalServer, model_name: str) -> None:
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 40, "height": 30, "batch_size": 1, "color": 255}},
+        "2": {"class_type": "AMTModelLoader", "inputs": {"model_name": model_name, "precision": "fp32"}},
+        "3": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 16}},
+        "4": {"class_type": "AMTInterpolateVideo", "inputs": {"interp_model": ["2", 0], "video": ["3", 0]}},
+        "5": {"class_type": "SaveVideo", "inputs": {"video": ["4", 0], "filename_prefix": "x", "format": "auto"}},
+    }
+    prompt["4"]["inputs"] |= {"recursive_interpolation_passes": 1, "time": "smooth", "output_fps": 60}
+    prompt["4"]["inputs"]["slow_motion_sound"] = "stretch"
+    prompt["5"]["inputs"]["codec"] = "auto"
+    (text,) = comfyui_server.queue(prompt).outputs["4"]["text"]
+    assert "The video has only one frame" in text
 
 
 def test_what_became_of_compiling(comfyui_server: LocalServer, model_name: str) -> None:
