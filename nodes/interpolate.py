@@ -32,6 +32,7 @@ from .inputs import (
 from .interp_model import open_engine, scales_used
 from .meta_batch import BatchInClip, MetaBatch
 from .progress import ONE_FRAME, Progress, show_text
+from .repair import bad_frames_input, check_bad_frames, repair_notes
 
 FPS = 2
 """The place of the output fps."""
@@ -62,6 +63,7 @@ class AMTInterpolate(io.ComfyNode):
                 more_images_input(),
                 gaps_input(),
                 motion_scale_input(),
+                bad_frames_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -99,12 +101,19 @@ class AMTInterpolate(io.ComfyNode):
         more_images: io.Autogrow.Type | None = None,
         gaps: str = "",
         motion_scale: str = "auto",
+        bad_frames: str = "",
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
             raise ValueError("more_images: expected none beside meta_batch, as they would follow each of its batches")
         passes = check_passes(recursive_interpolation_passes)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
+        bad = check_bad_frames(bad_frames)(len(images), analysis.end)
+        if bad and meta_batch is not None:
+            raise ValueError(
+                "bad_frames: expected none beside meta_batch, because good frames around may be in another batch. Use "
+                "AMT Video Interpolation, or leave bad_frames empty."
+            )
         given = check_rate("source_fps", source_fps) if source_fps else None
         wanted = check_rate("target_fps", target_fps) if target_fps else None
         multiplier = 1 if wanted or gaps.strip() else 2**passes
@@ -122,7 +131,7 @@ class AMTInterpolate(io.ComfyNode):
         else:
             step = given / wanted if given and wanted else Fraction(1, multiplier)
             positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
-        if meta_batch is None and positions == list(range(len(images))):
+        if meta_batch is None and not bad and positions == list(range(len(images))):
             text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
             return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
@@ -130,14 +139,14 @@ class AMTInterpolate(io.ComfyNode):
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
-        sources = replace(analysis, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
+        analysis = replace(analysis, end=batch.end, bad=bad)
+        sources = analysis(batch.with_last_frame_before(images), batch.first_frame)
         for index, frame in enumerate(engine.interpolate(sources, positions)):
             result[index] = frame
             progress.frame(frame)
         batch.remember(images)
-        return io.NodeOutput(
-            result, multiplier, float(rate or 0), ui=progress.summary(interp_model, rate, used=scales_used(engine))
-        )
+        text = progress.summary(interp_model, rate, notes=repair_notes(bad), used=scales_used(engine))
+        return io.NodeOutput(result, multiplier, float(rate or 0), ui=text)
 
 
 def _is_linked(hidden: Any, output: int) -> bool:

@@ -13,6 +13,7 @@ from ..video.pipeline import borders_of, interpolate_video
 from .inputs import SEARCH_ALIASES
 from .interp_model import open_engine, scales_used
 from .progress import Progress
+from .repair import bad_frames_input, repair_notes
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -51,6 +52,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="In how many segments the video is made. 1: all of it here.",
                 ),
+                bad_frames_input(),
             ],
             outputs=[video_output()],
         )
@@ -75,7 +77,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             engine = open_engine(interp_model, source.size, motion_scale)
             engine.as_bytes = source.bits <= 8
             plan, analysis, _ = task = wanted(source)
-            parts = len(borders_of(source.timing, plan)) + 1
+            parts = len(borders_of(source.timing, plan, bad=analysis.bad)) + 1
             chosen = _check_segment(segment, segments, parts)
             sound = task.sound(source)
             path = new_video()
@@ -95,7 +97,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             )
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
-        notes = [*source.notes(), *sound.notes]
+        notes = [*source.notes(), *sound.notes, *repair_notes(analysis.bad)]
         if segments > 1:
             notes.append(f"This is segment {segment} of {segments}.")
         summary = progress.summary(

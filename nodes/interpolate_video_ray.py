@@ -13,6 +13,7 @@ from ..video.container import UnreadableVideoError
 from .inputs import SEARCH_ALIASES
 from .interp_model import motion_scale_of, open_model
 from .progress import Progress
+from .repair import bad_frames_input, repair_notes
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -28,7 +29,7 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             description="Makes one video on several GPUs or machines at once, over Ray: on the cluster of RAY_ADDRESS, "
             "or on all GPUs of this machine.",
             search_aliases=[*SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
-            inputs=video_inputs(),
+            inputs=[*video_inputs(), bad_frames_input()],
             outputs=[video_output()],
         )
 
@@ -57,7 +58,7 @@ class AMTInterpolateVideoRay(io.ComfyNode):
         )
         rate = task.plan.output_rate(source.timing.rate)
         workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
-        notes = [f"Made by {workers} of Ray.", *result.notes]
+        notes = [f"Made by {workers} of Ray.", *result.notes, *repair_notes(task.analysis.bad)]
         summary = progress.summary(interp_model, rate, result.length, notes, result.used)
         return io.NodeOutput(as_video(path), ui=summary)
 

@@ -28,6 +28,7 @@ from .inputs import (
     passes_input,
     source_analysis,
 )
+from .repair import check_bad_frames
 
 TIMES = ("smooth", "target rate", "slow motion", "speed curve", "length")
 AT_OUTPUT_RATE = ("target rate", "speed curve", "length")
@@ -99,8 +100,9 @@ def check_video_inputs(
     repeated_frames: str = "hold",
     speed_curve: str = EXAMPLE,
     seconds: float = 10,
+    bad_frames: str = "",
 ) -> Callable[[VideoFile | VideoInMemory], Task]:
-    """The values of `video_inputs`, as far as they are about time -> a function from the source to its task.
+    """The values of the inputs that say which frames there are -> a function from the source to its task.
 
     Raises ValueError; so does the function, where the values do not suit the source.
     """
@@ -115,12 +117,14 @@ def check_video_inputs(
     if time == "speed curve":
         plan = replace(plan, curve=check_curve(speed_curve))
     check_seconds(seconds)
+    bad = check_bad_frames(bad_frames)
 
     def task(source: VideoFile | VideoInMemory) -> Task:
         made = plan
         if time == "length":
             made = replace(plan, curve=_speed_for(source.timing.end - source.timing.start, seconds))
-        return Task(made, analysis, slow_motion_sound == "drop")
+        repaired = replace(analysis, bad=bad(source.timing.frames, plan.end))
+        return Task(made, repaired, slow_motion_sound == "drop")
 
     return task
 

@@ -43,6 +43,8 @@ class Instant(NamedTuple):
     """When it is shown, in the unit of the spans; the first at 0."""
     duration: Fraction
     """For how long."""
+    moment: Fraction
+    """Which moment of the source it shows, on the clock of the spans."""
 
 
 def frame_count(frames: int, passes: int, end: End = "stop") -> int:
@@ -72,9 +74,10 @@ def halved(
     parts = 2**passes
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
-        step = (span.end - span.start) / parts * stretch
+        step = (span.end - span.start) / parts
         for k in range(1 if is_last and end == "stop" else parts):
-            yield Instant(index + Fraction(k, parts), (span.start - first) * stretch + k * step, step)
+            moment = span.start + k * step
+            yield Instant(index + Fraction(k, parts), (moment - first) * stretch, step * stretch, moment)
 
 
 def resampled(
@@ -98,7 +101,7 @@ def resampled(
             share = (shown_time - span.start) / (span.end - span.start)
             if is_last and end == "stop" and share > 0:
                 return
-            yield Instant(index + share, time, 1 / rate)
+            yield Instant(index + share, time, 1 / rate, shown_time)
             shown += 1
 
 

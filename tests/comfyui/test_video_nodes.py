@@ -212,6 +212,29 @@ def test_repeats_can_be_replaced(nodes: SimpleNamespace) -> None:
     assert numbers(result) == [k / 4 for k in range(13)]
 
 
+def test_bad_frames_are_made_anew(nodes: SimpleNamespace) -> None:
+    damaged = images(0, 200, 2, 3, 200, 200, 200, 7)
+    result, multiplier, _ = nodes.interpolate(nodes.model, damaged, 0, bad_frames="1, 4-6")
+    assert (numbers(result), multiplier) == (list(range(8)), 1)
+    for number in (0, 2, 3, 7):
+        assert torch.equal(result[number], damaged[number])
+    result, _, _ = nodes.interpolate(nodes.model, damaged, 1, bad_frames="1, 4-6")
+    assert numbers(result) == [k / 2 for k in range(15)]
+    result, _, _ = nodes.interpolate(nodes.model, damaged, bad_frames="1, 4-6", end="loop", gaps="1 frame")
+    assert numbers(result) == list(range(8))
+    result, _, _ = nodes.interpolate(
+        nodes.model, damaged, bad_frames="1, 4-6", source_fps=10, target_fps=15, repeated_frames="replace"
+    )
+    assert [float(number) for number in numbers(result)] == pytest.approx([k * 2 / 3 for k in range(11)], abs=4 / 32)
+    with pytest.raises(ValueError, match="bad_frames: expected frames from 0 to 7, which there are, got 8"):
+        nodes.interpolate(nodes.model, damaged, bad_frames="8")
+    with pytest.raises(ValueError, match="bad_frames: frame 7 is the last one"):
+        nodes.interpolate(nodes.model, damaged, bad_frames="7")
+    manager = SimpleNamespace(unique_id=3, inputs={}, has_closed_inputs=True)
+    with pytest.raises(ValueError, match="bad_frames: expected none beside meta_batch"):
+        nodes.interpolate(nodes.model, damaged, meta_batch=manager, bad_frames="1")
+
+
 def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
     more = {f"images{k}": images(k) for k in (2, 12, 4, 3)} | {"images5": None}
     result, _, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
@@ -419,6 +442,43 @@ def test_a_length(nodes: SimpleNamespace, clip: Path, seconds: float) -> None:
     assert [float(number) for _, number in numbered.read(path)] == pytest.approx(
         [min(k / 30 / seconds * 24, 23) for k in range(round(seconds * 30))], abs=1 / 16
     )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "rate", "step"),
+    [
+        ({"passes": 0}, 24, 1),
+        ({"passes": 1}, 48, Fraction(1, 2)),
+        ({"time": "target rate", "fps": 60}, 60, Fraction(2, 5)),
+        ({"passes": 1, "time": "slow motion"}, 24, Fraction(1, 2)),
+        ({"time": "length", "seconds": 2, "fps": 30}, 30, Fraction(2, 5)),
+        ({"time": "speed curve", "speed_curve": "0 s: 0.5x", "fps": 24}, 24, Fraction(1, 2)),
+    ],
+)
+def test_bad_frames_of_a_video_are_made_anew(
+    nodes: SimpleNamespace, tmp_path: Path, inputs: dict[str, Any], rate: int, step: Fraction
+) -> None:
+    bad = {1, 5, 6, 7, 15}
+    source = numbered.write(tmp_path / "bad.mp4", [200 if k in bad else k for k in range(24)], sound=numbered.tones(1))
+    output = nodes.video(nodes.model, nodes.File(str(source)), bad_frames="1, 5-7, 15", **inputs)
+    read = numbered.read(made(output))
+    assert [time for time, _ in read] == pytest.approx([k / rate for k in range(len(read))], abs=1e-4)
+    # a 32nd of the way between two good frames, of which the longest is 4 frames
+    assert [float(number) for _, number in read] == pytest.approx(
+        [float(min(k * step, 23)) for k in range(round(24 / step))], abs=4 / 32 + 1 / 256
+    )
+    assert "5 bad frames were replaced" in output.ui.as_dict()["text"][0]
+
+
+def test_bad_frames_that_are_not_there_are_refused_before_any_work(nodes: SimpleNamespace, clip: Path) -> None:
+    for text, message in (
+        ("24", "expected frames from 0 to 23, which there are, got 24"),
+        ("20-23", "frame 23 is the last one"),
+        ("0", "frame 0 is the first one"),
+        ("five", 'expected numbers of frames, and runs of them, like "12, 40-43", got "five"'),
+    ):
+        with pytest.raises(ValueError, match=f"bad_frames: {message}"):
+            nodes.video(nodes.model, nodes.File(str(clip)), bad_frames=text)
 
 
 def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
