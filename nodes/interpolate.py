@@ -30,6 +30,7 @@ from .inputs import (
     source_analysis,
 )
 from .interp_model import open_engine, scales_used
+from .loop import check_seam_frames, closing_images, closing_notes, seam_frames_input
 from .meta_batch import BatchInClip, MetaBatch
 from .progress import ONE_FRAME, Progress, show_text
 from .repair import bad_frames_input, check_bad_frames, repair_notes
@@ -64,6 +65,7 @@ class AMTInterpolate(io.ComfyNode):
                 gaps_input(),
                 motion_scale_input(),
                 bad_frames_input(),
+                seam_frames_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -102,6 +104,7 @@ class AMTInterpolate(io.ComfyNode):
         gaps: str = "",
         motion_scale: str = "auto",
         bad_frames: str = "",
+        seam_frames: int = 0,
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
@@ -114,6 +117,7 @@ class AMTInterpolate(io.ComfyNode):
                 "bad_frames: expected none beside meta_batch, because good frames around may be in another batch. Use "
                 "AMT Video Interpolation, or leave bad_frames empty."
             )
+        seam = check_seam_frames(seam_frames, analysis.end)
         given = check_rate("source_fps", source_fps) if source_fps else None
         wanted = check_rate("target_fps", target_fps) if target_fps else None
         multiplier = 1 if wanted or gaps.strip() else 2**passes
@@ -127,25 +131,34 @@ class AMTInterpolate(io.ComfyNode):
         if gaps.strip():
             if meta_batch is not None:
                 raise ValueError("gaps: expected none beside meta_batch, which gives a clip in parts")
+            if seam:
+                raise ValueError(
+                    "seam_frames: expected 0 beside gaps, whose last length is that of the way back to the first "
+                    f"frame, got {seam}. Set it to 0, or leave gaps empty."
+                )
             positions = check_gaps(gaps, len(images), analysis.end, rate)
+            used, notes = images, []
         else:
+            closing = closing_images(images, batch.first_frame, bad) if batch.end == "loop" else 0
+            used, notes = images[: len(images) - closing], closing_notes(closing)
             step = given / wanted if given and wanted else Fraction(1, multiplier)
-            positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
-        if meta_batch is None and not bad and positions == list(range(len(images))):
-            text = ONE_FRAME if len(images) == 1 else "No passes: the images as they came."
-            return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
+            positions = multiples(step, batch.frames_before + len(used), batch.end, batch.frames_before, seam)
+        if meta_batch is None and not bad and positions == list(range(len(used))):
+            text = ONE_FRAME if len(images) == 1 else " ".join(["No passes: the images as they came.", *notes])
+            return io.NodeOutput(used, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
         analysis = replace(analysis, end=batch.end, bad=bad)
-        sources = analysis(batch.with_last_frame_before(images), batch.first_frame)
+        sources = analysis(batch.with_last_frame_before(used), batch.first_frame)
         for index, frame in enumerate(engine.interpolate(sources, positions)):
             result[index] = frame
             progress.frame(frame)
         batch.remember(images)
-        text = progress.summary(interp_model, rate, notes=repair_notes(bad), used=scales_used(engine))
+        notes += repair_notes(bad)
+        text = progress.summary(interp_model, rate, notes=notes, used=scales_used(engine))
         return io.NodeOutput(result, multiplier, float(rate or 0), ui=text)
 
 

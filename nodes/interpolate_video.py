@@ -12,8 +12,9 @@ from ..video.container import UnreadableVideoError
 from ..video.pipeline import borders_of, interpolate_video
 from .inputs import SEARCH_ALIASES
 from .interp_model import open_engine, scales_used
+from .loop import seam_frames_input
 from .progress import Progress
-from .repair import bad_frames_input, repair_notes
+from .repair import bad_frames_input
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -53,6 +54,7 @@ class AMTInterpolateVideo(io.ComfyNode):
                     tooltip="In how many segments the video is made. 1: all of it here.",
                 ),
                 bad_frames_input(),
+                seam_frames_input(),
             ],
             outputs=[video_output()],
         )
@@ -73,10 +75,10 @@ class AMTInterpolateVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         wanted = check_video_inputs(**times)
         try:
-            source = open_video(video)
+            source, task, told = wanted(open_video(video))
             engine = open_engine(interp_model, source.size, motion_scale)
             engine.as_bytes = source.bits <= 8
-            plan, analysis, _ = task = wanted(source)
+            plan, analysis, _ = task
             parts = len(borders_of(source.timing, plan, bad=analysis.bad)) + 1
             chosen = _check_segment(segment, segments, parts)
             sound = task.sound(source)
@@ -97,7 +99,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             )
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
-        notes = [*source.notes(), *sound.notes, *repair_notes(analysis.bad)]
+        notes = [*source.notes(), *sound.notes, *told]
         if segments > 1:
             notes.append(f"This is segment {segment} of {segments}.")
         summary = progress.summary(

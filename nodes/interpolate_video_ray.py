@@ -12,8 +12,9 @@ from ..cluster.request import AMTWeights, Request
 from ..video.container import UnreadableVideoError
 from .inputs import SEARCH_ALIASES
 from .interp_model import motion_scale_of, open_model
+from .loop import seam_frames_input
 from .progress import Progress
-from .repair import bad_frames_input, repair_notes
+from .repair import bad_frames_input
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -29,7 +30,7 @@ class AMTInterpolateVideoRay(io.ComfyNode):
             description="Makes one video on several GPUs or machines at once, over Ray: on the cluster of RAY_ADDRESS, "
             "or on all GPUs of this machine.",
             search_aliases=[*SEARCH_ALIASES, "ray", "cluster", "multi-GPU", "distributed"],
-            inputs=[*video_inputs(), bad_frames_input()],
+            inputs=[*video_inputs(), bad_frames_input(), seam_frames_input()],
             outputs=[video_output()],
         )
 
@@ -44,10 +45,9 @@ class AMTInterpolateVideoRay(io.ComfyNode):
         model = open_model(interp_model)
         weights = AMTWeights.of(model.network, carried=model.carried, scale=motion_scale_of(motion_scale))
         try:
-            source = open_video(video)
+            source, task, told = wanted(open_video(video))
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
-        task = wanted(source)
         path = new_video()
         progress = Progress(task.plan.count(source.timing.frames, source.timing.rate), source.size)
         result = interpolate_over_ray(
@@ -58,7 +58,7 @@ class AMTInterpolateVideoRay(io.ComfyNode):
         )
         rate = task.plan.output_rate(source.timing.rate)
         workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
-        notes = [f"Made by {workers} of Ray.", *result.notes, *repair_notes(task.analysis.bad)]
+        notes = [f"Made by {workers} of Ray.", *result.notes, *told]
         summary = progress.summary(interp_model, rate, result.length, notes, result.used)
         return io.NodeOutput(as_video(path), ui=summary)
 

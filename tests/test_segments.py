@@ -37,6 +37,7 @@ plans = st.one_of(
         end=st.sampled_from(("stop", "hold", "loop")),
         rate=st.fractions(1, 120, max_denominator=1001),
         curve=st.sampled_from((None, CURVE)),
+        seam=st.sampled_from((0, 0, 1, 12)),
     ),
 )
 
@@ -197,6 +198,7 @@ PLANS: dict[str, Plan] = {
     "smooth": Plan(1, "hold"),
     "stop": Plan(2, "stop"),
     "loop": Plan(1, "loop"),
+    "loop with a long seam": Plan(end="loop", rate=Fraction(30), seam=11),
     "target rate": Plan(end="hold", rate=Fraction(60000, 1001)),
     "slow motion": Plan(1, "hold", slow=True),
     "speed curve": Plan(end="stop", rate=Fraction(30), curve=CURVE),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .plan import End
 from .repair import without
-from .repeats import exact_repeats, without_repeats, without_seam_repeats
+from .repeats import exact_repeats, without_repeats
 from .sources import Source, as_sources, with_end
 
 
@@ -36,6 +36,6 @@ class SourceAnalysis:
         sources = without(as_sources(frames), self.bad, first)
         if self.cuts:
             sources = self.cuts(sources)
-        sources = without_repeats(sources) if self.replace_repeats else exact_repeats(sources)
         sources = with_end(sources, self.end, first_frame, {number - first for number in self.bad})
-        return without_seam_repeats(sources) if self.replace_repeats and self.end == "loop" else sources
+        # Behind the end: what leads back to the first frame also replaces repeats of the last one.
+        return without_repeats(sources) if self.replace_repeats else exact_repeats(sources)

@@ -235,6 +235,46 @@ def test_bad_frames_are_made_anew(nodes: SimpleNamespace) -> None:
         nodes.interpolate(nodes.model, damaged, meta_batch=manager, bad_frames="1")
 
 
+def test_a_loop_whose_last_image_is_its_first_does_not_stand_still(nodes: SimpleNamespace) -> None:
+    closed = images(0, 8, 16, 8, 0)
+    expected = [0, 4, 8, 12, 16, 12, 8, 4]
+    for repeats in ("hold", "replace"):
+        result, _, _ = nodes.interpolate(nodes.model, closed, 1, end="loop", repeated_frames=repeats)
+        assert numbers(result) == expected
+        path = made(nodes.to_video(nodes.model, closed, 24, 1, end="loop", repeated_frames=repeats))
+        assert [number for _, number in numbered.read(path)] == expected
+    path = made(nodes.to_video(nodes.model, closed, 8, end="loop", seconds=2))
+    assert numbered.length(path) == 2
+    result, _, _ = nodes.interpolate(nodes.model, closed, 0, end="loop")
+    assert numbers(result) == [0, 8, 16, 8]
+    still, _, _ = nodes.interpolate(nodes.model, images(7, 7, 7), 1, end="loop")
+    assert numbers(still) == [7] * 6
+    repaired, _, _ = nodes.interpolate(nodes.model, images(0, 8, 16, 200, 0), 1, end="loop", bad_frames="3")
+    assert numbers(repaired) == expected
+
+
+def test_frames_in_the_seam(nodes: SimpleNamespace) -> None:
+    result, _, _ = nodes.interpolate(nodes.model, images(0, 1, 2), 1, end="loop", seam_frames=7)
+    assert numbers(result) == [0, 0.5, 1, 1.5, *(Fraction(k, 4) for k in range(8, 0, -1))]
+    result, _, _ = nodes.interpolate(nodes.model, images(0, 1, 2), 0, end="loop", seam_frames=1)
+    assert numbers(result) == [0, 1, 2, 1]
+    for inputs, message in (
+        ({"end": "hold", "seam_frames": 3}, "seam_frames: expected 0 with end hold"),
+        ({"end": "loop", "seam_frames": 3, "gaps": "2 frames"}, "seam_frames: expected 0 beside gaps"),
+        ({"end": "loop", "seam_frames": -1}, "seam_frames: expected a whole number from 0 to 1000, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nodes.interpolate(nodes.model, images(0, 1, 2), **inputs)
+
+
+def test_a_seam_of_a_clip_in_batches(nodes: SimpleNamespace) -> None:
+    clip = images(*range(7))
+    whole, _, _ = nodes.interpolate(nodes.model, clip, 1, end="loop", seam_frames=5)
+    assert in_batches(nodes, clip, 3, end="loop", seam_frames=5) == numbers(whole)
+    closed = torch.cat((clip, images(0)))
+    assert in_batches(nodes, closed, 7, end="loop") == numbers(nodes.interpolate(nodes.model, clip, 1, end="loop")[0])
+
+
 def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
     more = {f"images{k}": images(k) for k in (2, 12, 4, 3)} | {"images5": None}
     result, _, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
@@ -479,6 +519,39 @@ def test_bad_frames_that_are_not_there_are_refused_before_any_work(nodes: Simple
     ):
         with pytest.raises(ValueError, match=f"bad_frames: {message}"):
             nodes.video(nodes.model, nodes.File(str(clip)), bad_frames=text)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_video_whose_last_frames_are_its_first_loops_without_a_standstill(
+    nodes: SimpleNamespace, tmp_path: Path, in_memory: bool
+) -> None:
+    """Picture and sound end before them, so that neither waits for the other."""
+    shown = [0, 8, 16, 24, 16, 8, 0, 0]
+    if in_memory:
+        sound = {"waveform": torch.from_numpy(numbered.tones(1))[None], "sample_rate": 48000}
+        components = nodes.Types.VideoComponents(images=images(*shown), frame_rate=Fraction(8), audio=sound)
+        video = nodes.Components(components)
+    else:
+        video = nodes.File(str(numbered.write(tmp_path / "c.mp4", shown, rate=8, sound=numbered.tones(1))))
+    output = nodes.video(nodes.model, video, 1, end="loop")
+    expected = [0, 4, 8, 12, 16, 20, 24, 20, 16, 12, 8, 4]
+    assert [number for _, number in numbered.read(made(output))] == expected
+    assert sound_lasts(output) == pytest.approx(0.75, abs=0.03)
+    assert "The last 2 frames show the first one again" in output.ui.as_dict()["text"][0]
+    output = nodes.video(nodes.model, video, 1, "length", 8, end="loop", seconds=3)
+    assert numbered.length(made(output)) == 3
+
+
+@pytest.mark.parametrize(("time", "fps"), [("smooth", 60), ("target rate", 48), ("length", 48)])
+def test_frames_in_the_seam_of_a_video(nodes: SimpleNamespace, clip: Path, time: str, fps: float) -> None:
+    inputs = {"end": "loop", "seam_frames": 15, "seconds": 2}
+    path = made(nodes.video(nodes.model, nodes.File(str(clip)), 1, time, fps, **inputs))
+    read = [float(number) for _, number in numbered.read(path)]
+    assert numbered.length(path) == (2 if time == "length" else pytest.approx((47 + 15) / 48, abs=1e-3))
+    assert len(read) == (96 if time == "length" else 47 + 15)
+    assert read[-16:] == pytest.approx([23 * (1 - k / 16) for k in range(16)], abs=23 / 32)
+    with pytest.raises(ValueError, match="seam_frames: expected 0 with end hold"):
+        nodes.video(nodes.model, nodes.File(str(clip)), 1, seam_frames=2)
 
 
 def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
