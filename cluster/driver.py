@@ -146,7 +146,7 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
     request = _with_bytes(request, notes, nodes)
     timing = request.video.timing
     frames = request.task.plan.count(timing.frames, timing.rate)
-    parts = len(borders_of(timing, request.task.plan, request.part)) + 1
+    parts = len(borders_of(timing, request.task.plan, request.part, request.task.analysis.bad)) + 1
     count = min(parts, max(SEGMENTS_A_WORKER * workers.count, math.ceil(frames / LONGEST_SEGMENT)))
     shared, board = ray.put(request), _new_board()
     task = make.options(num_gpus=workers.gpus, num_cpus=workers.cores)

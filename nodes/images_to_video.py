@@ -33,6 +33,7 @@ from .inputs import (
     source_analysis,
 )
 from .interp_model import open_engine, scales_used
+from .loop import closing_images, closing_notes
 from .progress import ONE_FRAME, Progress, show_text
 from .temporary import as_video, lost_videos, new_video
 
@@ -99,6 +100,9 @@ class AMTImagesToVideo(io.ComfyNode):
         passes = check_passes(recursive_interpolation_passes)
         rate = check_rate("output_fps", output_fps)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
+        # Lengths of the gaps are those of the given images.
+        closing = closing_images(images) if analysis.end == "loop" and not gaps.strip() else 0
+        images = images[: len(images) - closing]
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         engine.as_bytes = True
         if gaps.strip():
@@ -117,7 +121,7 @@ class AMTImagesToVideo(io.ComfyNode):
         text = (
             show_text(ONE_FRAME)
             if len(positions) == 1
-            else progress.summary(interp_model, rate, used=scales_used(engine))
+            else progress.summary(interp_model, rate, notes=closing_notes(closing), used=scales_used(engine))
         )
         return io.NodeOutput(as_video(path), ui=text)
 

@@ -30,8 +30,10 @@ from .inputs import (
     source_analysis,
 )
 from .interp_model import open_engine, scales_used
+from .loop import check_seam_frames, closing_images, closing_notes, seam_frames_input
 from .meta_batch import BatchInClip, MetaBatch
 from .progress import ONE_FRAME, Progress, show_text
+from .repair import bad_frames_input, check_bad_frames, repair_notes
 
 FPS = 2
 """The place of the output fps."""
@@ -62,6 +64,8 @@ class AMTInterpolate(io.ComfyNode):
                 more_images_input(),
                 gaps_input(),
                 motion_scale_input(),
+                bad_frames_input(),
+                seam_frames_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -101,6 +105,8 @@ class AMTInterpolate(io.ComfyNode):
         more_images: io.Autogrow.Type | None = None,
         gaps: str = "",
         motion_scale: str = "auto",
+        bad_frames: str = "",
+        seam_frames: int = 0,
     ) -> io.NodeOutput:
         images = join_images(images, more_images)
         if meta_batch is not None and any(batch is not None for batch in (more_images or {}).values()):
@@ -110,6 +116,13 @@ class AMTInterpolate(io.ComfyNode):
             )
         passes = check_passes(recursive_interpolation_passes)
         analysis = source_analysis(end, detect_cuts, cut_threshold, repeated_frames)
+        bad = check_bad_frames(bad_frames)(len(images), analysis.end)
+        if bad and meta_batch is not None:
+            raise ValueError(
+                "bad_frames: expected none beside meta_batch, because good frames around may be in another batch. Use "
+                "AMT Video Interpolation, or leave bad_frames empty."
+            )
+        seam = check_seam_frames(seam_frames, analysis.end)
         given = check_rate("source_fps", source_fps) if source_fps else None
         wanted = check_rate("target_fps", target_fps) if target_fps else None
         multiplier = 1 if wanted or gaps.strip() else 2**passes
@@ -123,25 +136,41 @@ class AMTInterpolate(io.ComfyNode):
         if gaps.strip():
             if meta_batch is not None:
                 raise ValueError("gaps: expected none beside meta_batch, which gives a clip in parts. Leave it empty.")
+            if seam:
+                raise ValueError(
+                    "seam_frames: expected 0 beside gaps, whose last length is that of the way back to the first "
+                    f"frame, got {seam}. Set it to 0, or leave gaps empty."
+                )
             positions = check_gaps(gaps, len(images), analysis.end, rate)
+            used, notes = images, []
         else:
+            closing = closing_images(images, batch.first_frame, bad) if batch.end == "loop" else 0
+            used, notes = images[: len(images) - closing], closing_notes(closing)
             step = given / wanted if given and wanted else Fraction(1, multiplier)
-            positions = multiples(step, batch.frames_before + len(images), batch.end, batch.frames_before)
-        if meta_batch is None and positions == list(range(len(images))):
-            text = ONE_FRAME if len(images) == 1 else "1x: there are no frames to make, so the images stay as they are."
-            return io.NodeOutput(images, multiplier, float(rate or 0), ui=show_text(text))
+            positions = multiples(step, batch.frames_before + len(used), batch.end, batch.frames_before, seam)
+        if meta_batch is None and not bad and positions == list(range(len(used))):
+            text = (
+                ONE_FRAME
+                if len(images) == 1
+                else " ".join(["1x: there are no frames to make, so the images stay as they are.", *notes])
+            )
+            return io.NodeOutput(used, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
         engine = open_engine(interp_model, (images.shape[1], images.shape[2]), motion_scale)
         result = torch.empty((len(positions), *images.shape[1:]), dtype=images.dtype, device=device)
         progress = Progress(len(positions))
-        sources = replace(analysis, end=batch.end)(batch.with_last_frame_before(images), batch.first_frame)
+        analysis = replace(analysis, end=batch.end, bad=bad)
+        sources = analysis(batch.with_last_frame_before(used), batch.first_frame)
         for index, frame in enumerate(engine.interpolate(sources, positions)):
             result[index] = frame
             progress.frame(frame)
         made = progress.made(batch.made)
         batch.remember(images, made)
-        text = progress.summary(interp_model, rate, used=scales_used(engine), made=made, goes_on=batch.goes_on)
+        notes += repair_notes(bad)
+        text = progress.summary(
+            interp_model, rate, notes=notes, used=scales_used(engine), made=made, goes_on=batch.goes_on
+        )
         return io.NodeOutput(result, multiplier, float(rate or 0), ui=text)
 
 

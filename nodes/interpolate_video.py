@@ -12,7 +12,9 @@ from ..video.container import UnreadableVideoError
 from ..video.pipeline import borders_of, interpolate_video
 from .inputs import VIDEO_SEARCH_ALIASES
 from .interp_model import open_engine, scales_used
+from .loop import seam_frames_input
 from .progress import ONE_FRAME_OF_VIDEO, Progress
+from .repair import bad_frames_input
 from .temporary import as_video, lost_videos, new_video
 from .video_source import open_video
 from .video_time import check_video_inputs, video_inputs, video_output
@@ -51,6 +53,8 @@ class AMTInterpolateVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="In how many segments the video is made. 1: all of it here.",
                 ),
+                bad_frames_input(),
+                seam_frames_input(),
             ],
             outputs=[video_output()],
             has_intermediate_output=True,
@@ -72,11 +76,11 @@ class AMTInterpolateVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         wanted = check_video_inputs(**times)
         try:
-            source = open_video(video)
+            source, task, told = wanted(open_video(video))
             engine = open_engine(interp_model, source.size, motion_scale)
             engine.as_bytes = source.bits <= 8
-            plan, analysis, _ = task = wanted(source)
-            parts = len(borders_of(source.timing, plan)) + 1
+            plan, analysis, _ = task
+            parts = len(borders_of(source.timing, plan, bad=analysis.bad)) + 1
             chosen = _check_segment(segment, segments, parts)
             sound = task.sound(source)
             path = new_video()
@@ -96,7 +100,7 @@ class AMTInterpolateVideo(io.ComfyNode):
             )
         except UnreadableVideoError as error:
             raise UnreadableVideoError(f"video: {error}") from error
-        notes = [*source.notes(), *sound.notes]
+        notes = [*source.notes(), *sound.notes, *told]
         if source.timing.frames == 1:
             notes.insert(0, ONE_FRAME_OF_VIDEO)
         if segments > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from comfy_api.latest import io
 
@@ -14,6 +15,7 @@ from ..amt.timeline.cuts import THRESHOLD
 from ..video.file import VideoFile
 from ..video.in_memory import VideoInMemory
 from ..video.task import Task
+from ..video.timing import Timing
 from .inputs import (
     LONGEST,
     check_curve,
@@ -29,6 +31,19 @@ from .inputs import (
     passes_input,
     source_analysis,
 )
+from .loop import check_seam_frames, closed_video
+from .repair import check_bad_frames, repair_notes
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a video."""
+
+    source: VideoFile | VideoInMemory
+    """As much of the video as is used."""
+    task: Task
+    notes: list[str]
+    """Sentences for the user."""
+
 
 TIMES = {
     "smooth": "more frames",
@@ -107,8 +122,10 @@ def check_video_inputs(
     repeated_frames: str = "hold",
     speed_curve: str = EXAMPLE,
     seconds: float = 10,
-) -> Callable[[VideoFile | VideoInMemory], Task]:
-    """The values of `video_inputs`, as far as they are about time -> a function from the source to its task.
+    bad_frames: str = "",
+    seam_frames: int = 0,
+) -> Callable[[VideoFile | VideoInMemory], Wanted]:
+    """The values of the inputs that say which frames there are -> a function from the source to what is wanted of it.
 
     Raises ValueError; so does the function, where the values do not suit the source.
     """
@@ -123,19 +140,26 @@ def check_video_inputs(
     if time == "speed curve":
         plan = replace(plan, curve=check_curve(speed_curve))
     check_seconds(seconds)
+    bad_ones = check_bad_frames(bad_frames)
+    plan = replace(plan, seam=check_seam_frames(seam_frames, analysis.end))
 
-    def task(source: VideoFile | VideoInMemory) -> Task:
-        made = plan
-        if time == "length":
-            made = replace(plan, curve=_speed_for(source.timing.end - source.timing.start, seconds))
-        return Task(made, analysis, slow_motion_sound == "drop")
+    def wanted(source: VideoFile | VideoInMemory) -> Wanted:
+        bad = bad_ones(source.timing.frames, plan.end)
+        source, notes = closed_video(source, bad) if plan.end == "loop" else (source, [])
+        made = replace(plan, curve=_speed_for(source.timing, plan, seconds)) if time == "length" else plan
+        task = Task(made, replace(analysis, bad=bad), slow_motion_sound == "drop")
+        return Wanted(source, task, [*notes, *repair_notes(bad)])
 
-    return task
+    return wanted
 
 
-def _speed_for(length: Fraction, seconds: float) -> SpeedCurve:
-    """The constant speed at which a source of this length lasts so many seconds. Raises ValueError."""
+def _speed_for(timing: Timing, plan: Plan, seconds: float) -> SpeedCurve:
+    """The constant speed at which a source lasts so many seconds. Raises ValueError."""
+    length, lasts = timing.end - timing.start, Fraction(seconds).limit_denominator(10**6)
+    if plan.seam and plan.rate:
+        length, lasts = timing.time(timing.final) - timing.start, lasts - (plan.seam + 1) / plan.rate
     try:
-        return constant_speed(length / Fraction(seconds).limit_denominator(10**6))
+        return constant_speed(length / max(lasts, Fraction(1, 10**6)))
     except ValueError as error:
-        raise ValueError(f"seconds: {error}; the video lasts {float(length):.2f} s") from None
+        rest = f", and the seam {float((plan.seam + 1) / (plan.rate or 1)):.2f} s" if plan.seam else ""
+        raise ValueError(f"seconds: {error}; the video lasts {float(length):.2f} s{rest}") from None

@@ -16,6 +16,7 @@ from amt_frame_interpolation.amt.network.padding import Padding
 from amt_frame_interpolation.amt.out_of_memory import PairTooLargeError
 from amt_frame_interpolation.amt.timeline import End, frame_count, halvings, multiples
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
+from amt_frame_interpolation.amt.timeline.repeats import closing_repeats
 from amt_frame_interpolation.amt.timeline.sources import Gap, Source, as_sources, with_end
 from amt_frame_interpolation.amt.transfer import Download, Transfer
 from golden import golden_state_dict
@@ -495,13 +496,16 @@ def test_the_beginning_may_be_elsewhere() -> None:
 
 @pytest.mark.parametrize("repeats", [0, 1, 3, 5])
 def test_a_loop_does_not_stand_still_at_its_seam(repeats: int) -> None:
-    """The last frames are the first one again: motion fills their time, unless the picture stands still for longer."""
+    """The last frames are the first one again: the loop ends before them, unless it stands still for longer."""
     torch.manual_seed(0)
     frames = list(torch.rand(6, 32, 32, 3))
     frames += [frames[0] + 0.001 * torch.rand(32, 32, 3) for _ in range(repeats)]
+    assert closing_repeats(frames[0], reversed(frames)) == (repeats if repeats <= 3 else 0)
+
+
+def test_the_last_drawing_of_a_loop_moves_on_to_the_first() -> None:
+    """Its repeats are replaced as those of every other drawing are."""
+    frames = drawings([2, 2, 2])
     sources = list(SourceAnalysis("loop", replace_repeats=True)(frames))
-    expected = list(range(6 + repeats + 1)) if repeats > 3 else [*range(6), 6 + repeats]
-    assert [source.position for source in sources] == expected
-    assert sources[-1].frame is frames[0]
-    if repeats <= 3:
-        assert sources[-1].gap is Gap.MOTION
+    assert [source.position for source in sources] == [0, 2, 4, 6]
+    assert [source.gap for source in sources] == [Gap.MOTION] * 4

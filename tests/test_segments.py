@@ -37,6 +37,7 @@ plans = st.one_of(
         end=st.sampled_from(("stop", "hold", "loop")),
         rate=st.fractions(1, 120, max_denominator=1001),
         curve=st.sampled_from((None, CURVE)),
+        seam=st.sampled_from((0, 0, 1, 12)),
     ),
 )
 
@@ -58,8 +59,16 @@ def test_segments_are_the_plan_for_every_plan_and_number(
     plan: Plan, spans: list[Span], part: int, of: int, data: st.DataObject
 ) -> None:
     keys = sorted(data.draw(st.sets(st.integers(0, len(spans) - 1))))
-    borders = part_borders(plan, len(spans), lambda frame: spans[frame].start, keys, part)
-    assert all(after - before >= LEAST_SOURCES for before, after in pairwise([0, *borders]))
+    bad = data.draw(st.sets(st.integers(1, max(1, len(spans) - 1))))
+    borders = part_borders(plan, len(spans), lambda frame: spans[frame].start, keys, part, bad)
+    assert (
+        all(
+            len(set(range(before, after)) - bad) >= LEAST_SOURCES
+            for before, after in pairwise([0, *borders, len(spans)])
+        )
+        or not borders
+    )
+    assert not bad & set(borders)
     whole = list(plan.instants(spans))
     joined = []
     of = min(of, len(borders) + 1)
@@ -165,6 +174,7 @@ def make(
     segment: Segment = WHOLE,
     part: int = 24,
     network: Any = None,
+    bad: frozenset[int] = frozenset(),
 ) -> Fraction:
     network = network or Blend()
     engine = Engine(network, torch.device("cpu"), begin_part=getattr(network, "begin_part", lambda: None))
@@ -173,7 +183,7 @@ def make(
         video,
         path,
         plan=plan,
-        analysis=SourceAnalysis(plan.end, CutDetector()),
+        analysis=SourceAnalysis(plan.end, CutDetector(), bad=bad),
         interpolate=engine.interpolate,
         sound=sound.tracks if segment.number == 1 else [],
         delay=video.timing.start - sound.origin,
@@ -188,6 +198,7 @@ PLANS: dict[str, Plan] = {
     "smooth": Plan(1, "hold"),
     "stop": Plan(2, "stop"),
     "loop": Plan(1, "loop"),
+    "loop with a long seam": Plan(end="loop", rate=Fraction(30), seam=11),
     "target rate": Plan(end="hold", rate=Fraction(60000, 1001)),
     "slow motion": Plan(1, "hold", slow=True),
     "speed curve": Plan(end="stop", rate=Fraction(30), curve=CURVE),
@@ -219,6 +230,29 @@ def test_joined_segments_equal_the_video_made_in_one_go(tmp_path: Path, plan: Pl
             theirs.average_rate,
         )
         assert ours.codec_context.color_primaries == theirs.codec_context.color_primaries
+
+
+BAD = {
+    "at the borders": frozenset({9, 12, 18, 24, 27, 36}),
+    "longer than a part": frozenset(range(14, 40)),
+    "few are good": frozenset(range(48)) - {0, 1, 2, 3, 4, 9, 14, 19, 24, 29, 34, 39, 44, 45, 46, 47},
+}
+
+
+@pytest.mark.parametrize("plan", [PLANS["smooth"], PLANS["target rate"]], ids=["smooth", "target rate"])
+@pytest.mark.parametrize("variable", [False, True], ids=["constant", "variable"])
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_bad_frames_are_the_same_in_segments(tmp_path: Path, plan: Plan, variable: bool, bad: frozenset[int]) -> None:
+    path = source(tmp_path / "source.mp4", variable=variable, sound=False)
+    video = VideoReader(str(path))
+    make(video, tmp_path / "whole.mp4", plan, part=12, bad=bad)
+    of = len(borders_of(video.timing, plan, 12, bad)) + 1
+    assert of >= 2
+    segments = [tmp_path / f"{number}.mp4" for number in range(1, of + 1)]
+    for number, segment in enumerate(segments, 1):
+        make(video, segment, plan, Segment(number, of), part=12, bad=bad)
+    join_videos(segments, tmp_path / "joined.mp4")
+    assert decoded(tmp_path / "joined.mp4") == decoded(tmp_path / "whole.mp4")
 
 
 @pytest.mark.parametrize("container", ["ts", "mkv", "avi"])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice, pairwise
 
@@ -16,6 +17,7 @@ from amt_frame_interpolation.amt.timeline import (
     multiples,
     resampled,
 )
+from amt_frame_interpolation.amt.timeline.curve import speed_curve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,6 +148,46 @@ def test_resampled_frames_are_at_the_right_times(
     beyond = made[-1].time + 1 / rate
     assert beyond > last if end == "stop" else beyond >= last
     assert made[-1].time <= last if end == "stop" else made[-1].time < last
+
+
+@given(
+    st.one_of(
+        st.builds(Plan, passes=st.integers(0, 5), end=st.just("loop"), slow=st.booleans(), seam=st.integers(1, 40)),
+        st.builds(
+            Plan,
+            end=st.just("loop"),
+            rate=rates,
+            seam=st.integers(1, 40),
+            curve=st.sampled_from([None, speed_curve("0 s: 1x, 0.5 s: 0.3x ease, 1 s: 2x")]),
+        ),
+    ),
+    st.integers(1, 40),
+    rates,
+)
+def test_a_seam_has_as_many_frames_as_it_is_given(plan: Plan, frames: int, rate: Fraction) -> None:
+    """They lead evenly to the first frame, which is shown next; everything before them is as without."""
+    spans = [Span(Fraction(k) / rate, Fraction(k + 1) / rate) for k in range(frames)]
+    made = list(plan.instants(spans))
+    assert len(made) == plan.count(frames, rate)
+    before, seam = made[: -plan.seam], made[-plan.seam :]
+    assert before == list(replace(plan, end="stop", seam=0).instants(spans))
+    assert all(frames - 1 < instant.position < frames for instant in seam)
+    assert [instant.time for instant in made] == [k / plan.output_rate(rate) for k in range(len(made))]
+    assert all(instant.moment == instant.position / rate for instant in made)
+    if plan.curve is None:  # the way back is even, to the moment at which the next frame would be shown
+        ways = [*(instant.position - (frames - 1) for instant in seam), Fraction(1)]
+        assert len({after - before for before, after in pairwise(ways)}) == 1
+        assert ways[0] <= ways[1] - ways[0]
+
+
+@given(st.fractions(Fraction(1, 64), 3, max_denominator=64), st.integers(1, 30), st.integers(1, 20), st.integers(0, 29))
+def test_a_seam_of_a_batch_is_that_of_a_video(step: Fraction, frames: int, seam: int, seen: int) -> None:
+    spans = [Span(Fraction(k), Fraction(k + 1)) for k in range(frames)]
+    wanted = [instant.position for instant in Plan(end="loop", rate=1 / step, seam=seam).instants(spans)]
+    assert multiples(step, frames, "loop", seam=seam) == wanted
+    if 0 < seen < frames:
+        later = multiples(step, frames, "loop", seen, seam)
+        assert [position + seen - 1 for position in later] == [p for p in wanted if p > seen - 1]
 
 
 def plans() -> st.SearchStrategy[Plan]:

@@ -55,7 +55,7 @@ class Sound:
 def sound_of(video: VideoReader, curve: SpeedCurve | None) -> Sound:
     """The sound of a video at the speed that its picture is shown at, with its pitch kept; None is as fast as it is.
 
-    Of a video that is not trimmed, the sound goes on to its own end.
+    Of a video whose end is not trimmed, the sound goes on to its own end.
     """
     with open_file(video.source) as file:
         all_streams = list(file.streams.audio)
@@ -69,7 +69,8 @@ def sound_of(video: VideoReader, curve: SpeedCurve | None) -> Sound:
             origin = first if origin - first > HEAD_START else origin
         curve = curve and curve.later(video.timing.start - origin)
         end = video.timing.end
-        part = Part(origin, trimmed, end if video.window.duration else None, end)
+        cut = video.window.duration or video.end is not None
+        part = Part(origin, trimmed, end if cut else None, end)
         tracks: list[Track] = []
         for stream in streams:
             if curve is None and _mp4_takes(video.source, stream.index):

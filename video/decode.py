@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from copy import copy
 from fractions import Fraction
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import av
 from av.container import InputContainer
@@ -31,6 +32,8 @@ from .deinterlace import deinterlaced
 from .hdr import brightness_of
 from .orientation import orientation_of
 from .timing import Timing, read_timing
+
+Reader = TypeVar("Reader", bound="VideoReader")
 
 
 class Frame(NamedTuple):
@@ -71,6 +74,8 @@ class VideoReader:
         """Packets that gave no frame, and frames that the decoder patched up; counted in `frames`."""
         self.interlaced = False
         """Whether frames were deinterlaced; known after `frames`."""
+        self.end: int | None = None
+        """When the first frame is shown that is left out at the end, in units of the time base."""
         with self._open() as container:
             _refuse_large(video_stream(container), most_pixels)
             self.timing = timing or read_timing(container, window, check)
@@ -89,6 +94,13 @@ class VideoReader:
         """(height, width), upright."""
         width, height = self._decoded_size
         return (width, height) if self._orientation.swaps_sides else (height, width)
+
+    def without_last(self: Reader, frames: int) -> Reader:
+        """The video without its last frames; at least one stays."""
+        shorter = copy(self)
+        shorter.end = int(self.timing.pts[self.timing.frames - frames])
+        shorter.timing = self.timing.without_last(frames)
+        return shorter
 
     def notes(self) -> list[str]:
         """Sentences for the user on how the frames were read. They are complete after `frames`."""
@@ -142,6 +154,7 @@ class VideoReader:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         start, end = self.window.bounds(self.timing.time_base)
+        end = end if self.end is None else self.end
         packets = demuxed(container, stream)
         start = int(self.timing.pts[first]) if first else start
         if start and not self.timing.counted:

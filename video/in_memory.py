@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from fractions import Fraction
 
 import numpy as np
@@ -47,6 +48,15 @@ class VideoInMemory:
         self.size = (images.shape[1], images.shape[2])
         self._samples = samples if samples is None else samples[:, : round(self.timing.end * sample_rate)]
         self._sample_rate = sample_rate
+
+    def without_last(self, frames: int) -> VideoInMemory:
+        """The video without its last frames; at least one stays."""
+        shorter = copy(self)
+        shorter.timing = self.timing.without_last(frames)
+        shorter._images = self._images[: shorter.timing.frames]
+        if self._samples is not None:
+            shorter._samples = self._samples[:, : round(shorter.timing.end * self._sample_rate)]
+        return shorter
 
     def frames(self, first: int = 0) -> Iterator[Frame]:
         for index, image in enumerate(self._images[first:, ..., :3], first):

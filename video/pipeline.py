@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, tee
 from pathlib import Path
@@ -43,9 +43,9 @@ Interpolate = Callable[[Iterable[Source], Iterable[Fraction]], Iterator[Tensor]]
 """Makes the frames at the positions out of the sources, as `Engine.interpolate` does."""
 
 
-def borders_of(timing: Timing, plan: Plan, part: int = PART) -> list[int]:
+def borders_of(timing: Timing, plan: Plan, part: int = PART, bad: Collection[int] = ()) -> list[int]:
     """The source frames with which the parts of the output begin, but the first; see `part_borders`."""
-    return part_borders(plan, timing.frames, timing.shown, timing.key_frames(), part)
+    return part_borders(plan, timing.frames, timing.shown, timing.key_frames(), part, bad)
 
 
 def interpolate_video(
@@ -72,7 +72,7 @@ def interpolate_video(
     part: about how many frames of the result the encoder takes before it begins anew.
     """
     timing = video.timing
-    borders = borders_of(timing, plan, part)
+    borders = borders_of(timing, plan, part, analysis.bad)
     parts = segment.parts(len(borders) + 1)
     rate = plan.output_rate(timing.rate)
     tick = 1 / rate if plan.rate else timing.tick / 2**plan.passes * plan.stretch
@@ -104,15 +104,15 @@ def interpolate_video(
         for_sources, for_plan = tee(begin.items)
         spans = (span for item in for_plan for span in item.spans)
         instants = plan.instants(spans, timing.shown(0))
-        for_frames, for_positions = tee(instant for instant in instants if instant.position >= begin.position)
-        positions = (instant.position for instant in for_positions)
-        part_positions: deque[int] = deque()
-        frames = interpolate(_sources(for_sources, part_positions), positions)
+        for_frames, for_moments = tee(instant for instant in instants if instant.moment >= begin.moment)
+        moments = (instant.moment for instant in for_moments)
+        part_moments: deque[Fraction | int] = deque()
+        frames = interpolate(_sources(for_sources, part_moments), moments)
         start = length = None
         for frame, instant in zip(frames, for_frames, strict=False):
-            begins_part = bool(part_positions) and instant.position >= part_positions[0]
+            begins_part = bool(part_moments) and instant.moment >= part_moments[0]
             if begins_part:
-                part_positions.popleft()
+                part_moments.popleft()
                 parts = parts[1:]
                 if not parts:
                     break
@@ -125,7 +125,7 @@ def interpolate_video(
 
 class _Item(NamedTuple):
     source: Source | None
-    """None before the first one of the segment."""
+    """Its position is when it is shown. None before the first one of the segment."""
     spans: list[Span]
     """The span of a source. Sources may come later than their frames are read, and some are dropped."""
 
@@ -133,7 +133,7 @@ class _Item(NamedTuple):
 class _Begin(NamedTuple):
     """Where the segment begins."""
 
-    position: int
+    moment: Fraction | int
     """Of its first source."""
     items: Iterator[_Item]
     """All of them."""
@@ -148,33 +148,36 @@ class _Begin(NamedTuple):
         return _Begin(0, iter(before))
 
 
-def _sources(items: Iterable[_Item], part_positions: deque[int]) -> Iterator[Source]:
+def _sources(items: Iterable[_Item], part_moments: deque[Fraction | int]) -> Iterator[Source]:
     """The sources. The positions of those that begin a part are noted, before they are taken."""
     for item in items:
         if item.source is not None:
             if item.source.begins_part:
-                part_positions.append(item.source.position)
+                part_moments.append(item.source.position)
             yield item.source
 
 
 def _read(video: Video, analysis: SourceAnalysis, borders: Sequence[int], parts: range) -> Iterator[_Item]:
     """The sources of these parts of the output, and the one with which the next part begins."""
-    first = max(0, borders[parts.start - 1] - CONTEXT) if parts.start else 0
+    first = _before(borders[parts.start - 1], CONTEXT, analysis.bad) if parts.start else 0
     begins = deque(video.timing.shown(border) for border in borders[max(0, parts.start - 1) : parts.stop])
     spans: deque[Span] = deque()
     starts: deque[Fraction] = deque()
     """When the sources from `position` on are shown."""
     position = 0
+    end = Fraction(0)
 
     def pictures() -> Iterator[Tensor]:
+        nonlocal end
         for frame in video.frames(first):
             spans.append(frame.span)
             starts.append(frame.span.start)
+            end = frame.span.end
             yield frame.picture
 
     first_frame = next(video.frames()).picture if first and analysis.end == "loop" else None
     waiting = parts.start > 0
-    for source in analysis(pictures(), first_frame):
+    for source in analysis(pictures(), first_frame, first):
         known = [spans.popleft() for _ in range(len(spans))]
         while position < source.position and starts:
             starts.popleft()
@@ -184,6 +187,18 @@ def _read(video: Video, analysis: SourceAnalysis, borders: Sequence[int], parts:
             begins.popleft()
         if waiting and begins_part:
             waiting = begins_part = False  # it is the first one: nothing ends there
-        yield _Item(None if waiting else source._replace(begins_part=begins_part), known)
+        # By times and not by numbers: where frames are left out that are shown for unlike times, the frames in their
+        # place are made for the right ones.
+        shown = source._replace(position=starts[0] if starts else end, begins_part=begins_part)
+        yield _Item(None if waiting else shown, known)
         if begins_part and not begins and parts.stop <= len(borders):
             return
+
+
+def _before(border: int, frames: int, bad: Collection[int]) -> int:
+    """Where so many good source frames lie before the border, or 0 where there are not so many."""
+    first = border
+    while first > 0 and frames > 0:
+        first -= 1
+        frames -= first not in bad
+    return first

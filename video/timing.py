@@ -78,6 +78,12 @@ class Timing:
         index = bisect_right(self.keys[:, 0].tolist(), pts) - 2
         return (int(self.keys[index, 0]), int(self.keys[index, 1])) if index >= 0 else None
 
+    def without_last(self, frames: int) -> Timing:
+        """That of the source without its last frames; at least one stays."""
+        kept = self.frames - frames
+        shown = self.shown(kept) - self.shown(kept - 1)
+        return replace(self, frames=kept, final=int(self.pts[kept - 1]), last=shown, pts=self.pts[:kept])
+
     @property
     def start(self) -> Fraction:
         """When the first frame is shown, in seconds on the file's clock."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count, pairwise
 from typing import Literal, NamedTuple
@@ -43,6 +43,8 @@ class Instant(NamedTuple):
     """When it is shown, in the unit of the spans; the first at 0."""
     duration: Fraction
     """For how long."""
+    moment: Fraction
+    """Which moment of the source it shows, on the clock of the spans."""
 
 
 def frame_count(frames: int, passes: int, end: End = "stop") -> int:
@@ -51,30 +53,39 @@ def frame_count(frames: int, passes: int, end: End = "stop") -> int:
     return (frames - 1) * 2**passes + max(last, 1) if frames > 0 else 0
 
 
-def multiples(step: Fraction, frames: int, end: End = "stop", seen: int = 0) -> list[Fraction]:
+def multiples(step: Fraction, frames: int, end: End = "stop", seen: int = 0, seam: int = 0) -> list[Fraction]:
     """The positions 0, step, 2 * step ... that `frames` evenly spaced frames have.
 
     seen: how many of the frames have had theirs before. The positions are those behind the last of these, and counted
     from it.
+    seam: of a loop, how many positions are spread between the last frame and the first; 0 for those of the step.
     """
+    seam = seam if end == "loop" else 0
     lowest = math.floor((seen - 1) / step) + 1 if seen else 0
-    highest = math.floor((frames - 1) / step) if end == "stop" else math.ceil(frames / step) - 1
-    return [k * step - max(seen - 1, 0) for k in range(lowest, highest + 1)]
+    last = math.floor((frames - 1) / step)
+    highest = last if end == "stop" or seam else math.ceil(frames / step) - 1
+    begin, back = frames - 1, (last + 1 + seam) * step
+    positions = [k * step for k in range(lowest, highest + 1)]
+    positions += [begin + (k * step - begin) / (back - begin) for k in range(last + 1, last + 1 + seam)]
+    return [position - max(seen - 1, 0) for position in positions]
 
 
 def halved(
-    spans: Iterable[Span], passes: int, end: End, stretch: int = 1, first: Fraction | None = None
+    spans: Iterable[Span], passes: int, end: End, stretch: int = 1, first: Fraction | None = None, seam: int = 0
 ) -> Iterator[Instant]:
     """Every gap halved `passes` times, and all of it shown `stretch` times as long.
 
     first: when the source begins, where these spans are a later part of it.
+    seam: of a loop, how many frames lie between the last one and the first; 0 for as many as in every gap.
     """
-    parts = 2**passes
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
-        step = (span.end - span.start) / parts * stretch
+        step = (span.end - span.start) / 2**passes
+        parts = seam + 1 if is_last and end == "loop" and seam else 2**passes
         for k in range(1 if is_last and end == "stop" else parts):
-            yield Instant(index + Fraction(k, parts), (span.start - first) * stretch + k * step, step)
+            way = Fraction(k, parts)
+            time = (span.start - first + k * step) * stretch
+            yield Instant(index + way, time, step * stretch, span.start + way * (span.end - span.start))
 
 
 def resampled(
@@ -83,22 +94,31 @@ def resampled(
     end: End,
     source_time: Callable[[Fraction], Fraction] = lambda time: time,
     first: Fraction | None = None,
+    seam: int = 0,
 ) -> Iterator[Instant]:
     """Frames 1 / `rate` apart, in the spans' unit, whatever the rate of the source.
 
     source_time: which time of the source is shown at a time of the output; both begin at 0 and grow.
     first: when the source begins, where these spans are a later part of it.
+    seam: of a loop, how many frames lie between the last one and the first; 0 for as many as in every gap.
     """
     shown = 0
     for index, (span, is_last) in enumerate(_with_last(spans)):
         first = span.start if first is None else first
         if index == 0 and span.start > first:
             shown = _first_not_before(span.start - first, lambda k: source_time(k / rate))
+        if is_last and end == "loop" and seam:
+            begin = span.start - first
+            back = shown + seam + (source_time(shown / rate) == begin)
+            for k in range(shown, back):
+                way = (source_time(k / rate) - begin) / (source_time(back / rate) - begin)
+                yield Instant(index + way, k / rate, 1 / rate, span.start + way * (span.end - span.start))
+            return
         while (shown_time := source_time(time := shown / rate) + first) < span.end:
             share = (shown_time - span.start) / (span.end - span.start)
             if is_last and end == "stop" and share > 0:
                 return
-            yield Instant(index + share, time, 1 / rate)
+            yield Instant(index + share, time, 1 / rate, shown_time)
             shown += 1
 
 
@@ -115,6 +135,8 @@ class Plan:
     """Whether the frames that the passes give are shown at the source's rate, and all of it lasts longer."""
     curve: SpeedCurve | None = None
     """How fast the source is shown when; needs a rate."""
+    seam: int = 0
+    """Of a loop, how many frames lie between the last one and the first; 0 for as many as in every gap."""
 
     @property
     def stretch(self) -> int:
@@ -133,8 +155,8 @@ class Plan:
         have in the whole output; positions are counted from the first of these spans.
         """
         if self.rate is not None:
-            return resampled(spans, self.rate, self.end, self.source_time, first)
-        return halved(spans, self.passes, self.end, self.stretch, first)
+            return resampled(spans, self.rate, self.end, self.source_time, first, self.seam)
+        return halved(spans, self.passes, self.end, self.stretch, first, self.seam)
 
     def source_time(self, output: Fraction) -> Fraction:
         """Which moment of the source is shown at a time of the output, where there is a rate; both begin at 0."""
@@ -146,6 +168,8 @@ class Plan:
 
     def count(self, frames: int, rate: Fraction) -> int:
         """How many frames the output has, for a source of so many frames at this constant rate."""
+        if self.end == "loop" and self.seam and not self.curve:
+            return replace(self, end="stop").count(frames, rate) + self.seam
         if self.rate is None:
             return frame_count(frames, self.passes, self.end)
         if self.curve:

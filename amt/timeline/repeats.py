@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -56,24 +55,21 @@ def without_repeats(sources: Iterable[Source]) -> Iterator[Source]:
     yield from repeats
 
 
-def without_seam_repeats(sources: Iterable[Source]) -> Iterator[Source]:
-    """Of a loop, whose last source closes it, drops up to three sources before that one that look like it."""
-    held: deque[Source] = deque()
-    for source in sources:
-        held.append(source)
-        if len(held) > MOST_REPEATS + 2:
-            yield held.popleft()
-    if not held:
-        return
-    *before, closing = held
-    blocks = _blocks(closing.frame)
-    kept = len(before)
-    least = sum(source.position == 0 for source in before)  # the first source stays
-    while kept > least and _look_alike(blocks, _blocks(before[kept - 1].frame)):
-        kept -= 1
-    # A picture that stands still for longer is meant to do so.
-    yield from before[:kept] if len(before) - kept <= MOST_REPEATS else before
-    yield closing
+def closing_repeats(first: Tensor, backwards: Iterable[Tensor]) -> int:
+    """How many frames at the end of a loop show its first one again. Without them it does not stand still there.
+
+    backwards: the frames of the loop, from the last one on.
+    0 where there are more than three: a picture that stands still for longer is meant to do so.
+    """
+    blocks = _blocks(first)
+    alike = 0
+    for frame in backwards:
+        if not _look_alike(blocks, _blocks(frame)):
+            return alike
+        alike += 1
+        if alike > MOST_REPEATS:
+            return 0
+    return alike
 
 
 def _look_alike(blocks0: Tensor, blocks1: Tensor) -> bool:

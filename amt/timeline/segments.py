@@ -8,7 +8,7 @@ parts in a row. So it does not matter who makes which part, and the joined segme
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from itertools import count
 from typing import NamedTuple
@@ -42,7 +42,12 @@ WHOLE = Segment()
 
 
 def part_borders(
-    plan: Plan, frames: int, time_of: Callable[[int], Fraction], keys: Sequence[int] = (), part: int = PART
+    plan: Plan,
+    frames: int,
+    time_of: Callable[[int], Fraction],
+    keys: Sequence[int] = (),
+    part: int = PART,
+    bad: Collection[int] = (),
 ) -> list[int]:
     """The source frames, from 1 and ascending, with which the second part and all later ones begin.
 
@@ -50,8 +55,14 @@ def part_borders(
     time_of: when a source frame is shown, in seconds; ascending.
     keys: the frames where decoding can begin, ascending.
     part: frames of the output in a part.
+    bad: the source frames that are left out, with which no part can begin.
     """
     first = time_of(0)
+    left_out = sorted(bad)
+
+    def good(begin: int, end: int) -> int:
+        """How many source frames are used of those from `begin` to before `end`."""
+        return end - begin - (bisect_left(left_out, end) - bisect_left(left_out, begin))
 
     def source_of(parts: Fraction) -> int:
         """The first source frame that is shown when so many parts are over."""
@@ -67,6 +78,8 @@ def part_borders(
         earliest, latest = source_of(number - SLACK), source_of(number + SLACK)
         near = keys[bisect_left(keys, earliest) : bisect_right(keys, latest)]
         border = min(near, key=lambda key: abs(key - border), default=border)
-        if border >= (borders[-1] if borders else 0) + LEAST_SOURCES and border <= frames - LEAST_SOURCES:
+        while border in bad:
+            border += 1
+        if min(good(borders[-1] if borders else 0, border), good(border, frames)) >= LEAST_SOURCES:
             borders.append(border)
     raise AssertionError("unreachable")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from enum import Enum
+from fractions import Fraction
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,8 +24,8 @@ class Gap(Enum):
 class Source(NamedTuple):
     """A source frame."""
 
-    position: int
-    """From 0 and ascending."""
+    position: Fraction | int
+    """Where it lies, ascending: counted in frames from 0, or a time. The space between two may be of any length."""
     frame: Tensor
     """[h, w, c], float 0..1 or uint8."""
     gap: Gap
@@ -38,10 +39,13 @@ def as_sources(frames: Iterable[Tensor]) -> Iterator[Source]:
     return (Source(index, frame, Gap.MOTION) for index, frame in enumerate(frames))
 
 
-def with_end(sources: Iterable[Source], end: End, first_frame: Tensor | None = None) -> Iterator[Source]:
+def with_end(
+    sources: Iterable[Source], end: End, first_frame: Tensor | None = None, left_out: Container[int] = ()
+) -> Iterator[Source]:
     """The sources, and then what follows the last one: nothing, the last frame again, or the first frame.
 
     first_frame: that of the whole clip, where these sources are a later part of it.
+    left_out: positions that are not among the sources. What follows comes behind them.
     """
     last = None
     for source in sources:
@@ -50,7 +54,10 @@ def with_end(sources: Iterable[Source], end: End, first_frame: Tensor | None = N
         yield source
     if last is None or first_frame is None:
         return
+    position = int(last.position) + 1
+    while position in left_out:
+        position += 1
     if end == "hold":
-        yield Source(last.position + 1, last.frame, Gap.REPEAT)
+        yield Source(position, last.frame, Gap.REPEAT)
     elif end == "loop":
-        yield Source(last.position + 1, first_frame, Gap.MOTION)
+        yield Source(position, first_frame, Gap.MOTION)

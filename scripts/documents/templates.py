@@ -176,7 +176,7 @@ def make_workflow(editor: Editor, server: LocalServer, name: str) -> Workflow:
 
 SIDE, CAPTION = 320, 48
 FRAMES, MOST_FPS = 40, 30
-"""At most: of a longer result its beginning is shown."""
+"""At most: of a longer result its beginning is shown, and of a loop every so-manieth frame."""
 
 
 def read_frames(result: Path) -> tuple[list[Image.Image], float]:
@@ -191,11 +191,14 @@ def read_frames(result: Path) -> tuple[list[Image.Image], float]:
         )
 
 
-def make_thumbnail(result: Path, caption: str) -> tuple[list[Image.Image], float]:
-    """What was made, moving, above a caption that can be read at a third of the size; and the seconds of a picture."""
+def make_thumbnail(result: Path, caption: str, whole: bool = False) -> tuple[list[Image.Image], float]:
+    """What was made, moving, above a caption that can be read at a third of the size; and the seconds of a picture.
+
+    whole: whether its end has to be seen, as that of a loop.
+    """
     frames, rate = read_frames(result)
     # Not every frame, so that the file stays small; the speed stays what it is.
-    every = max(1, round(rate / MOST_FPS))
+    every = max(1, round(rate / MOST_FPS), -(-len(frames) // FRAMES) if whole else 1)
     # the largest size of Pillow's own font in which the text fits
     fonts = (ImageFont.load_default(size) for size in range(34, 10, -2))
     font = next(font for font in fonts if font.getlength(caption) <= SIDE - 16)
@@ -248,6 +251,7 @@ def main() -> None:
             (WORKFLOWS / f"{name}.json").write_text(json.dumps(workflow, indent=2) + "\n", "utf-8")
             print(f"workflows/{name}.json")
         for name in () if asked.no_thumbnails else names:
-            pictures, seconds = make_thumbnail(run(server, SHOWS.get(name, name), Path(temporary)), CAPTIONS[name])
+            result = run(server, SHOWS.get(name, name), Path(temporary))
+            pictures, seconds = make_thumbnail(result, CAPTIONS[name], whole="loop" in name)
             save_thumbnail(pictures, seconds, WORKFLOWS / f"{name}.jpg")
             print(f"workflows/{name}.jpg")

@@ -212,6 +212,69 @@ def test_repeats_can_be_replaced(nodes: SimpleNamespace) -> None:
     assert numbers(result) == [k / 4 for k in range(13)]
 
 
+def test_bad_frames_are_made_anew(nodes: SimpleNamespace) -> None:
+    damaged = images(0, 200, 2, 3, 200, 200, 200, 7)
+    result, multiplier, _ = nodes.interpolate(nodes.model, damaged, 0, bad_frames="1, 4-6")
+    assert (numbers(result), multiplier) == (list(range(8)), 1)
+    for number in (0, 2, 3, 7):
+        assert torch.equal(result[number], damaged[number])
+    result, _, _ = nodes.interpolate(nodes.model, damaged, 1, bad_frames="1, 4-6")
+    assert numbers(result) == [k / 2 for k in range(15)]
+    result, _, _ = nodes.interpolate(nodes.model, damaged, bad_frames="1, 4-6", end="loop", gaps="1 frame")
+    assert numbers(result) == list(range(8))
+    result, _, _ = nodes.interpolate(
+        nodes.model, damaged, bad_frames="1, 4-6", source_fps=10, target_fps=15, repeated_frames="replace"
+    )
+    assert [float(number) for number in numbers(result)] == pytest.approx([k * 2 / 3 for k in range(11)], abs=4 / 32)
+    with pytest.raises(ValueError, match="bad_frames: expected frames from 0 to 7, which there are, got 8"):
+        nodes.interpolate(nodes.model, damaged, bad_frames="8")
+    with pytest.raises(ValueError, match="bad_frames: frame 7 is the last one"):
+        nodes.interpolate(nodes.model, damaged, bad_frames="7")
+    manager = SimpleNamespace(unique_id=3, inputs={}, has_closed_inputs=True)
+    with pytest.raises(ValueError, match="bad_frames: expected none beside meta_batch"):
+        nodes.interpolate(nodes.model, damaged, meta_batch=manager, bad_frames="1")
+
+
+def test_a_loop_whose_last_image_is_its_first_does_not_stand_still(nodes: SimpleNamespace) -> None:
+    closed = images(0, 8, 16, 8, 0)
+    expected = [0, 4, 8, 12, 16, 12, 8, 4]
+    for repeats in ("hold", "replace"):
+        result, _, _ = nodes.interpolate(nodes.model, closed, 1, end="loop", repeated_frames=repeats)
+        assert numbers(result) == expected
+        path = made(nodes.to_video(nodes.model, closed, 24, 1, end="loop", repeated_frames=repeats))
+        assert [number for _, number in numbered.read(path)] == expected
+    path = made(nodes.to_video(nodes.model, closed, 8, end="loop", seconds=2))
+    assert numbered.length(path) == 2
+    result, _, _ = nodes.interpolate(nodes.model, closed, 0, end="loop")
+    assert numbers(result) == [0, 8, 16, 8]
+    still, _, _ = nodes.interpolate(nodes.model, images(7, 7, 7), 1, end="loop")
+    assert numbers(still) == [7] * 6
+    repaired, _, _ = nodes.interpolate(nodes.model, images(0, 8, 16, 200, 0), 1, end="loop", bad_frames="3")
+    assert numbers(repaired) == expected
+
+
+def test_frames_in_the_seam(nodes: SimpleNamespace) -> None:
+    result, _, _ = nodes.interpolate(nodes.model, images(0, 1, 2), 1, end="loop", seam_frames=7)
+    assert numbers(result) == [0, 0.5, 1, 1.5, *(Fraction(k, 4) for k in range(8, 0, -1))]
+    result, _, _ = nodes.interpolate(nodes.model, images(0, 1, 2), 0, end="loop", seam_frames=1)
+    assert numbers(result) == [0, 1, 2, 1]
+    for inputs, message in (
+        ({"end": "hold", "seam_frames": 3}, "seam_frames: expected 0 with end hold"),
+        ({"end": "loop", "seam_frames": 3, "gaps": "2 frames"}, "seam_frames: expected 0 beside gaps"),
+        ({"end": "loop", "seam_frames": -1}, "seam_frames: expected a whole number from 0 to 1000, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nodes.interpolate(nodes.model, images(0, 1, 2), **inputs)
+
+
+def test_a_seam_of_a_clip_in_batches(nodes: SimpleNamespace) -> None:
+    clip = images(*range(7))
+    whole, _, _ = nodes.interpolate(nodes.model, clip, 1, end="loop", seam_frames=5)
+    assert in_batches(nodes, clip, 3, end="loop", seam_frames=5) == numbers(whole)
+    closed = torch.cat((clip, images(0)))
+    assert in_batches(nodes, closed, 7, end="loop") == numbers(nodes.interpolate(nodes.model, clip, 1, end="loop")[0])
+
+
 def test_more_images_follow_in_order(nodes: SimpleNamespace) -> None:
     more = {f"images{k}": images(k) for k in (2, 12, 4, 3)} | {"images5": None}
     result, _, _ = nodes.interpolate(nodes.model, images(0), 0, more_images=more)
@@ -419,6 +482,76 @@ def test_a_length(nodes: SimpleNamespace, clip: Path, seconds: float) -> None:
     assert [float(number) for _, number in numbered.read(path)] == pytest.approx(
         [min(k / 30 / seconds * 24, 23) for k in range(round(seconds * 30))], abs=1 / 16
     )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "rate", "step"),
+    [
+        ({"passes": 0}, 24, 1),
+        ({"passes": 1}, 48, Fraction(1, 2)),
+        ({"time": "target rate", "fps": 60}, 60, Fraction(2, 5)),
+        ({"passes": 1, "time": "slow motion"}, 24, Fraction(1, 2)),
+        ({"time": "length", "seconds": 2, "fps": 30}, 30, Fraction(2, 5)),
+        ({"time": "speed curve", "speed_curve": "0 s: 0.5x", "fps": 24}, 24, Fraction(1, 2)),
+    ],
+)
+def test_bad_frames_of_a_video_are_made_anew(
+    nodes: SimpleNamespace, tmp_path: Path, inputs: dict[str, Any], rate: int, step: Fraction
+) -> None:
+    bad = {1, 5, 6, 7, 15}
+    source = numbered.write(tmp_path / "bad.mp4", [200 if k in bad else k for k in range(24)], sound=numbered.tones(1))
+    output = nodes.video(nodes.model, nodes.File(str(source)), bad_frames="1, 5-7, 15", **inputs)
+    read = numbered.read(made(output))
+    assert [time for time, _ in read] == pytest.approx([k / rate for k in range(len(read))], abs=1e-4)
+    # a 32nd of the way between two good frames, of which the longest is 4 frames
+    assert [float(number) for _, number in read] == pytest.approx(
+        [float(min(k * step, 23)) for k in range(round(24 / step))], abs=4 / 32 + 1 / 256
+    )
+    assert "5 bad frames were replaced" in output.ui.as_dict()["text"][0]
+
+
+def test_bad_frames_that_are_not_there_are_refused_before_any_work(nodes: SimpleNamespace, clip: Path) -> None:
+    for text, message in (
+        ("24", "expected frames from 0 to 23, which there are, got 24"),
+        ("20-23", "frame 23 is the last one"),
+        ("0", "frame 0 is the first one"),
+        ("five", 'expected numbers of frames, and runs of them, like "12, 40-43", got "five"'),
+    ):
+        with pytest.raises(ValueError, match=f"bad_frames: {message}"):
+            nodes.video(nodes.model, nodes.File(str(clip)), bad_frames=text)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_video_whose_last_frames_are_its_first_loops_without_a_standstill(
+    nodes: SimpleNamespace, tmp_path: Path, in_memory: bool
+) -> None:
+    """Picture and sound end before them, so that neither waits for the other."""
+    shown = [0, 8, 16, 24, 16, 8, 0, 0]
+    if in_memory:
+        sound = {"waveform": torch.from_numpy(numbered.tones(1))[None], "sample_rate": 48000}
+        components = nodes.Types.VideoComponents(images=images(*shown), frame_rate=Fraction(8), audio=sound)
+        video = nodes.Components(components)
+    else:
+        video = nodes.File(str(numbered.write(tmp_path / "c.mp4", shown, rate=8, sound=numbered.tones(1))))
+    output = nodes.video(nodes.model, video, 1, end="loop")
+    expected = [0, 4, 8, 12, 16, 20, 24, 20, 16, 12, 8, 4]
+    assert [number for _, number in numbered.read(made(output))] == expected
+    assert sound_lasts(output) == pytest.approx(0.75, abs=0.03)
+    assert "The last 2 frames show the first one again" in output.ui.as_dict()["text"][0]
+    output = nodes.video(nodes.model, video, 1, "length", 8, end="loop", seconds=3)
+    assert numbered.length(made(output)) == 3
+
+
+@pytest.mark.parametrize(("time", "fps"), [("smooth", 60), ("target rate", 48), ("length", 48)])
+def test_frames_in_the_seam_of_a_video(nodes: SimpleNamespace, clip: Path, time: str, fps: float) -> None:
+    inputs = {"end": "loop", "seam_frames": 15, "seconds": 2}
+    path = made(nodes.video(nodes.model, nodes.File(str(clip)), 1, time, fps, **inputs))
+    read = [float(number) for _, number in numbered.read(path)]
+    assert numbered.length(path) == (2 if time == "length" else pytest.approx((47 + 15) / 48, abs=1e-3))
+    assert len(read) == (96 if time == "length" else 47 + 15)
+    assert read[-16:] == pytest.approx([23 * (1 - k / 16) for k in range(16)], abs=23 / 32)
+    with pytest.raises(ValueError, match="seam_frames: expected 0 with end hold"):
+        nodes.video(nodes.model, nodes.File(str(clip)), 1, seam_frames=2)
 
 
 def test_a_trimmed_video(nodes: SimpleNamespace, clip: Path) -> None:
