@@ -77,5 +77,5 @@ def check_result_fits(images: Tensor, count: int, device: torch.device) -> None:
         raise ValueError(
             f"the result would be {count} frames of {width} x {height}, {needed / 2**30:.1f} GiB, "
             f"and {free / 2**30:.1f} GiB of memory are free. Use AMT Images to Video or AMT Video Interpolation, "
-            "which write frames as they are made, or a smaller factor than now (2x), fewer frames or smaller ones."
+            "which write frames as they are made, or a smaller factor, fewer frames or smaller ones."
         )

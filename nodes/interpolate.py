@@ -37,6 +37,7 @@ from .repair import bad_frames_input, check_bad_frames, repair_notes
 
 FPS = 2
 """The place of the output fps."""
+NOTHING_TO_MAKE = "1x: there are no frames to make, so the images stay as they are."
 
 
 class AMTInterpolate(io.ComfyNode):
@@ -149,11 +150,7 @@ class AMTInterpolate(io.ComfyNode):
             step = given / wanted if given and wanted else Fraction(1, multiplier)
             positions = multiples(step, batch.frames_before + len(used), batch.end, batch.frames_before, seam)
         if meta_batch is None and not bad and positions == list(range(len(used))):
-            text = (
-                ONE_FRAME
-                if len(images) == 1
-                else " ".join(["1x: there are no frames to make, so the images stay as they are.", *notes])
-            )
+            text = ONE_FRAME if len(images) == 1 else " ".join([NOTHING_TO_MAKE, *notes])
             return io.NodeOutput(used, multiplier, float(rate or 0), ui=show_text(text))
         device = mm.intermediate_device()
         check_result_fits(images, len(positions), device)
