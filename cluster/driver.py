@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..amt.timeline.segments import Segment
@@ -41,6 +41,7 @@ RETRIES = 5
 """How often a segment is made anew after its worker died."""
 PROBE_SECONDS = 120
 REPORT_SECONDS = 0.5
+BOARD_SECONDS = 5
 PATIENCE = 30
 """Seconds without any machine after which the work ends."""
 
@@ -89,7 +90,7 @@ def look(path: str | None) -> Machine:
 
 
 @ray.remote(max_retries=RETRIES)
-def make(request: Request, segment: Segment, threads: int, board: Any) -> tuple[str, Made | Failed]:
+def make(request: Request, segment: Segment, threads: int, board: Any) -> tuple[str, int, Made | Failed]:
     node = f"{platform.node()} ({ray.get_runtime_context().get_node_id()[:6]})"
     frames, reported = 0, 0.0
 
@@ -101,8 +102,7 @@ def make(request: Request, segment: Segment, threads: int, board: Any) -> tuple[
             board.write.remote(segment.number, node, frames)
 
     made = make_segment(request, segment, threads, shown)
-    board.write.remote(segment.number, node, frames)
-    return node, made
+    return node, frames, made
 
 
 def main() -> None:
@@ -152,6 +152,7 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
     task = make.options(num_gpus=workers.gpus, num_cpus=workers.cores)
     waiting = iter(range(1, count + 1))
     running: dict[Any, int] = {}
+    finished: dict[int, tuple[str, int]] = {}
     length, used, seen = Fraction(0), Counter[int](), time.monotonic()
     while True:
         while len(running) < workers.count + 2 and (number := next(waiting, None)):
@@ -161,10 +162,11 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
         ready, _ = ray.wait(list(running), timeout=REPORT_SECONDS)
         for done in ready:
             number = running.pop(done)
-            node, made = ray.get(done)
+            node, made_frames, made = ray.get(done)
             if isinstance(made, Failed):
                 raise ClusterError(f"segment {number} of {count} failed on {node}: {made.reason}")
             (folder / f"{number}.mp4").write_bytes(made.file)
+            finished[number] = node, made_frames
             length += made.length
             used += made.used
             notes += [note for note in made.notes if note not in notes]
@@ -172,16 +174,22 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE:
             raise ClusterError("all machines of the Ray cluster have gone")
-        try:
-            made_so_far: dict[int, tuple[str, int]] = ray.get(board.read.remote(), timeout=5)
-        except RayError:  # its machine has gone: the next report will be the first
-            board = _new_board()
-            continue
+        board, unfinished = _read(board)
         by_node: Counter[str] = Counter()
-        for node, made_frames in made_so_far.values():
+        for node, made_frames in (unfinished | finished).values():
             by_node[node] += made_frames
         yield {"done": sum(by_node.values()), "total": frames, "by_node": by_node}
     yield {"segments": count, "length": str(length), "notes": notes, "used": used, "workers": workers.count}
+
+
+def _read(board: Any) -> tuple[Any, dict[int, tuple[str, int]]]:
+    """The board to go on with, and for each segment where it is made and how many frames of it there are."""
+    try:
+        return board, ray.get(board.read.remote(), timeout=BOARD_SECONDS)
+    except GetTimeoutError:  # it has not started yet, on a machine that has much to do
+        return board, {}
+    except RayError:  # its machine has gone
+        return _new_board(), {}
 
 
 def _new_board() -> Any:

@@ -146,7 +146,7 @@ class AMTInterpolate(io.ComfyNode):
             used, notes = images, []
         else:
             closing = closing_images(images, batch.first_frame, bad) if batch.end == "loop" else 0
-            used, notes = images[: len(images) - closing], closing_notes(closing)
+            used, notes = images[:-closing] if closing else images, closing_notes(closing)
             step = given / wanted if given and wanted else Fraction(1, multiplier)
             positions = multiples(step, batch.frames_before + len(used), batch.end, batch.frames_before, seam)
         if meta_batch is None and not bad and positions == list(range(len(used))):

@@ -61,7 +61,7 @@ def run(video: VideoFile, path: Path, plan: Plan, network: Network, check: Any =
     request = Request(video, Task(plan, SourceAnalysis(plan.end, CutDetector())), network, PART)
     seen: list[Progress] = []
     result = interpolate_over_ray(request, path, check, seen.append)
-    assert seen
+    assert seen[-1].done == seen[-1].total == sum(seen[-1].by_node.values())
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -113,10 +114,9 @@ def test_every_lookup_gives_what_the_volume_gives(lookups: type[Correlation] | s
     fmap0, fmap1 = torch.randn(2, 2, 128, 45, 80, generator=random).to(GPU, dtype)
     flow = (torch.randn(2, 4, 45, 80, generator=random) * 5).to(GPU)
     timestep = torch.tensor([0.3, 0.5], device=GPU)[:, None, None, None]
+    kind: Any = lookups
     if lookups == "triton":
         kind = pytest.importorskip("amt_frame_interpolation.amt.fast.triton_lookup").TritonCorrelation
-    else:
-        kind = lookups
     with torch.inference_mode():
         expected = CorrelationVolume(fmap0.float(), fmap1.float()).lookup(flow[:, :2], flow[:, 2:], timestep)
         found = kind(fmap0, fmap1).lookup(flow[:, :2], flow[:, 2:], timestep)

@@ -30,6 +30,7 @@ from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter, WriteError
 from amt_frame_interpolation.video.pipeline import interpolate_video
 from amt_frame_interpolation.video.tracks import EncodedTrack
+from av.error import OverflowError as AVOverflowError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numbered import Counter
@@ -813,7 +814,7 @@ def test_a_fault_of_the_sound_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
 
     class Broken(EncodedTrack):
         def packets(self, until: Fraction | None) -> Iterator[av.Packet]:
-            raise av.error.OverflowError(errno.ERANGE, "Numerical result out of range", "")
+            raise AVOverflowError(errno.ERANGE, "Numerical result out of range", "")
 
     with (
         pytest.raises(WriteError, match=r"could not be encoded: .*out of range.*leave it out or convert it") as raised,

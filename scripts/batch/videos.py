@@ -46,7 +46,7 @@ def read_workflow(name: str) -> dict[str, Any]:
         there = ", ".join(sorted(path.stem for path in WORKFLOWS.glob("*.json")))
         raise WorkflowError(f"there is no workflow {name}. Expected a file, or one of: {there}") from None
     except (ValueError, TypeError, AttributeError):
-        is_api = False
+        workflow, is_api = {}, False
     if not is_api:
         raise WorkflowError(f"{path} is no workflow in API format. In the editor, choose File, Export (API)")
     loader(workflow)

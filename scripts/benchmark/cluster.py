@@ -10,6 +10,7 @@ and without the time until the first frame, which a video of any length takes on
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import tempfile
 import time
@@ -87,7 +88,7 @@ def measure_cancel(workers: int, source: Path, seconds: float) -> float:
             run(source, seconds, check, first)
         returned = time.perf_counter() - cancelled
         print(f"cancelled: ended after {returned:.2f} s", flush=True)
-        ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+        ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
         while ray.available_resources().get("CPU", 0) < workers:
             time.sleep(0.05)
         freed = time.perf_counter() - cancelled

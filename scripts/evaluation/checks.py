@@ -117,7 +117,8 @@ def full_hd(name: str, methods: Mapping[str, Pairwise], triplets: Sequence[np.nd
     wanted = [(means[0] + means[1]) / 2, means[1], (means[1] + means[2]) / 2]
     grid, colour = {}, {}
     for other, method in methods.items():
-        made = method.between(*mosaic(triplets)[[0, 2]], len(wanted))
+        first, _, last = mosaic(triplets)
+        made = method.between(first, last, len(wanted))
         prominences = [grid_prominence(frame) for frame in made]
         grid[other] = max(prominence[period] - usual[period] for prominence in prominences for period in usual)
         shifts = [frame.mean(axis=(0, 1)) - mean for frame, mean in zip(made, wanted, strict=True)]

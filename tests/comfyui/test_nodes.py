@@ -145,7 +145,9 @@ def test_bad_images_are_refused(nodes: SimpleNamespace, blend: Any, node: str, c
 @pytest.mark.parametrize("passes", [-1, 9, 40, 2.5, None])
 @pytest.mark.parametrize("node", ["interpolate", "to_video"])
 def test_bad_passes_are_refused(nodes: SimpleNamespace, blend: Any, node: str, passes: Any) -> None:
-    with pytest.raises(ValueError, match="recursive_interpolation_passes: expected a whole number from 0 to 8"):
+    with pytest.raises(
+        ValueError, match=r"frames \(recursive_interpolation_passes\): expected a whole number from 0 to 8"
+    ):
         getattr(nodes, node)(blend, numbered(2), recursive_interpolation_passes=passes)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from amt_frame_interpolation.amt.network import AMT, S
@@ -70,7 +71,7 @@ def test_the_size_is_that_of_the_file(comfyui_server: LocalServer, model_name: s
 
 
 def test_a_cached_run_tells_the_same(comfyui_server: LocalServer, model_name: str) -> None:
-    inputs = {"recursive_interpolation_passes": 1, "output_fps": 17}
+    inputs: dict[str, Any] = {"recursive_interpolation_passes": 1, "output_fps": 17}
     first = said(comfyui_server, model_name, "AMTImagesToVideo", **inputs)
     assert said(comfyui_server, model_name, "AMTImagesToVideo", **inputs) == first
 

@@ -312,17 +312,15 @@ def test_any_batch_becomes_what_its_plan_says(
 @pytest.mark.parametrize("node", ["interpolate", "to_video"])
 def test_images_of_other_sizes_are_refused_with_their_sizes(nodes: SimpleNamespace, node: str) -> None:
     more = {"images2": torch.zeros(1, 48, 64, 3), "images3": torch.zeros(1, 64, 64, 3)}
-    with pytest.raises(
-        ValueError, match=r"one size, got images 64 x 64, more_images\.images2 64 x 48, .*images3 64 x 64"
-    ):
+    with pytest.raises(ValueError, match=r"one size, got images 64 x 64, images2 64 x 48, images3 64 x 64"):
         getattr(nodes, node)(nodes.model, images(0), more_images=more)
-    with pytest.raises(ValueError, match=r"more_images\.images2: expected an IMAGE batch, got str"):
+    with pytest.raises(ValueError, match=r"images2: expected an IMAGE batch, got str"):
         getattr(nodes, node)(nodes.model, images(0), more_images={"images2": "a"})
 
 
 def test_alpha_is_joined_with_alpha_alone(nodes: SimpleNamespace) -> None:
     more = {"images2": torch.ones(1, 64, 64, 4)}
-    with pytest.raises(ValueError, match=r"images 64 x 64, more_images\.images2 64 x 64 with alpha"):
+    with pytest.raises(ValueError, match=r"images 64 x 64, images2 64 x 64 with alpha"):
         nodes.interpolate(nodes.model, images(0), more_images=more)
     nodes.to_video(nodes.model, images(0), 24, 0, more_images=more)  # has no alpha anyway
 
@@ -387,7 +385,7 @@ def test_a_batch_without_the_one_before_is_refused(nodes: SimpleNamespace) -> No
 
 def test_more_images_cannot_follow_each_batch(nodes: SimpleNamespace) -> None:
     manager, more = Manager(), {"images2": images(2)}
-    with pytest.raises(ValueError, match="more_images: expected none beside meta_batch"):
+    with pytest.raises(ValueError, match="images2: expected nothing beside meta_batch"):
         nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images=more)
     nodes.interpolate(nodes.model, images(0, 1), 1, requeue=0, meta_batch=manager, more_images={"images2": None})
 
@@ -638,7 +636,7 @@ def test_save_video_stores_it_as_it_is(nodes: SimpleNamespace, clip: Path, tmp_p
         ({"time": "length", "seconds": 1000}, r"seconds: expected speeds from 0\.01x to 100x, .* lasts 1\.00 s"),
         ({"slow_motion_sound": "keep"}, "slow_motion_sound: expected one of stretch, drop, got keep"),
         ({"time": "target rate", "output_fps": 0}, "output_fps: expected a frame rate"),
-        ({"recursive_interpolation_passes": 9}, "recursive_interpolation_passes: expected a whole number"),
+        ({"recursive_interpolation_passes": 9}, r"frames \(recursive_interpolation_passes\): expected a whole number"),
     ],
 )
 def test_wrong_values_are_refused(nodes: SimpleNamespace, clip: Path, inputs: dict[str, Any], message: str) -> None:
