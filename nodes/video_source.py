@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import Input, InputImpl
 
 from ..amt.timeline import exact_rate
-from ..video.colour import BT709, BT2020_HLG, BT2020_PQ
+from ..video.colour import BT709, BT2020_HLG, BT2020_PQ, TRANSPARENCY_LEFT_OUT
 from ..video.container import Window
 from ..video.encode import VISUALLY_LOSSLESS
 from ..video.file import VideoFile
@@ -72,7 +72,7 @@ def _in_memory(video: Any) -> VideoInMemory:
     said = getattr(video, "get_color_space", lambda: "auto")()
     options: dict[str, Any] = {"colour": COLOUR_SPACES.get(said, BT709)}
     if getattr(components, "alpha", None) is not None or images.shape[3] > 3:
-        options["notes"] = ["Transparency is left out."]
+        options["notes"] = [TRANSPARENCY_LEFT_OUT]
     if audio:
         options |= {"samples": audio["waveform"][0].float().cpu().numpy(), "sample_rate": int(audio["sample_rate"])}
     return VideoInMemory(images, rate, bits, **options)

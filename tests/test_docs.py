@@ -23,7 +23,7 @@ OF_COMFYUI = {"models/amt", "models/frame_interpolation"}
 OTHERS_OPTIONS = {"--ignore": "pytest", "--lowvram": "ComfyUI"}
 OTHERS_NAMES = {
     *("AMT VFI", "AMT VFI (replaced)"),  # a node of another pack, and what stands in for it
-    "AMT Keyframes to Video",  # the blueprint
+    *(path.stem for path in (ROOT / "subgraphs").glob("*.json")),  # the blueprints
     "AMT Frame Interpolation for ComfyUI",  # the pack
 }
 

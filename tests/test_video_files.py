@@ -18,6 +18,7 @@ from amt_frame_interpolation.amt.timeline import Plan
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.curve import constant_speed
 from amt_frame_interpolation.video.audio import sound_of, track_of_samples
+from amt_frame_interpolation.video.colour import TRANSPARENCY_LEFT_OUT
 from amt_frame_interpolation.video.container import UnreadableVideoError, Window
 from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
@@ -478,3 +479,40 @@ def test_times_that_are_centuries_apart_are_damage(tmp_path: Path, target: Path)
     with pytest.raises(UnreadableVideoError, match="its frames are centuries apart"):
         run(source, target, Plan(1, "hold"))
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "suffix"),
+    [
+        ("prores_ks", "yuva444p10le", ".mov"),
+        ("png", "rgba", ".mov"),
+        ("qtrle", "argb", ".mov"),
+        ("ffv1", "yuva420p", ".mkv"),
+    ],
+)
+@pytest.mark.parametrize("opacity", [255, 128])
+def test_transparency_that_is_lost_is_said(
+    tmp_path: Path, target: Path, codec: str, pixels: str, suffix: str, opacity: int
+) -> None:
+    """Where a file could be transparent and is not, nothing is lost."""
+    path = tmp_path / f"clip{suffix}"
+    write_pictures_of_opacity(path, codec, pixels, opacity)
+    told = [note for note in run(path, target, Plan(1, "stop")) if "ransparen" in note]
+    assert told == ([TRANSPARENCY_LEFT_OUT] if opacity < 255 else [])
+
+
+def test_transparency_of_webm_that_is_lost_is_said(tmp_path: Path, target: Path) -> None:
+    write_pictures_of_opacity(tmp_path / "clip.webm", "libvpx-vp9", "yuva420p", 128)
+    assert run(tmp_path / "clip.webm", target, Plan(1, "stop")) == [TRANSPARENCY_LEFT_OUT]
+
+
+def write_pictures_of_opacity(path: Path, codec: str, pixels: str, opacity: int) -> None:
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=24)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
+        for number in range(4):
+            picture = np.full((64, 64, 4), 40 * number, np.uint8)
+            picture[..., 3] = opacity
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
+        container.mux(stream.encode())

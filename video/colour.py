@@ -13,6 +13,8 @@ from torch import Tensor
 # swscale's flags. Without the rounding, luma comes back 1 too dark; with these it comes back as it was.
 _BICUBIC, _AREA, _FULL_CHROMA_OUT, _FULL_CHROMA_IN, _ROUND = 0x4, 0x20, 0x2000, 0x4000, 0x40000
 
+TRANSPARENCY_LEFT_OUT = "Transparency is left out, because the file that is made cannot hold it; images can."
+
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT709_MATRIX = 1
@@ -51,6 +53,16 @@ def colour_of(frame: av.VideoFrame, context: av.VideoCodecContext) -> Colour:
 def bits_of(frame: av.VideoFrame) -> int:
     """The number of bits of a colour: 8 or more."""
     return max((component.bits for component in frame.format.components), default=8)
+
+
+def is_transparent(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
+    """Whether something of it is transparent."""
+    # VP8 and VP9 keep transparency in a picture beside, which FFmpeg's own decoders leave out.
+    if any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items()):
+        return True
+    if not any(component.is_alpha for component in frame.format.components):
+        return False
+    return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def to_rgb(frame: av.VideoFrame, colour: Colour, reformatter: VideoReformatter) -> Tensor:

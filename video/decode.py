@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from ..amt.timeline import Span
-from .colour import Colour, bits_of, colour_of, to_rgb
+from .colour import TRANSPARENCY_LEFT_OUT, Colour, bits_of, colour_of, is_transparent, to_rgb
 from .container import (
     WHOLE,
     Source,
@@ -84,6 +84,7 @@ class VideoReader:
             self.colour: Colour = colour_of(frame, stream.codec_context)
             self.bits = bits_of(frame)
             self.brightness = brightness_of(frame)
+            self._transparent = is_transparent(frame, stream)
             self._orientation = orientation_of(frame)
             self._decoded_size = (frame.width, frame.height)
             aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -104,7 +105,7 @@ class VideoReader:
 
     def notes(self) -> list[str]:
         """Sentences for the user on how the frames were read. They are complete after `frames`."""
-        notes: list[str] = []
+        notes = [TRANSPARENCY_LEFT_OUT] if self._transparent else []
         if damaged := self._skipped + self._concealed:
             what = "1 damaged frame was" if damaged == 1 else f"{damaged} damaged frames were"
             notes.append(f"The video has faults: {what} concealed or replaced by the one before.")

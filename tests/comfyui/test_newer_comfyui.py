@@ -12,6 +12,7 @@ import numbered
 import pytest
 import torch
 from amt_frame_interpolation.amt.timeline import Plan
+from amt_frame_interpolation.video.colour import TRANSPARENCY_LEFT_OUT
 from test_segments import Blend, make
 
 
@@ -118,7 +119,7 @@ def test_alpha_that_is_left_out_is_said(kinds: SimpleNamespace) -> None:
         def get_components(self) -> Any:
             return SimpleNamespace(**vars(super().get_components()) | {"alpha": torch.ones(2, 48, 64)})
 
-    assert open_video(WithAlpha(components)).notes() == ["Transparency is left out."]
+    assert open_video(WithAlpha(components)).notes() == [TRANSPARENCY_LEFT_OUT]
 
 
 def test_a_model_name_over_a_link_has_a_steady_fingerprint(comfy: ModuleType) -> None:
