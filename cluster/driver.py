@@ -178,7 +178,9 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
         by_node: Counter[str] = Counter()
         for node, made_frames in (unfinished | finished).values():
             by_node[node] += made_frames
-        yield {"done": sum(by_node.values()), "total": frames, "by_node": by_node}
+        if len(finished) == count:  # of a video whose frames take different times, the number before was an estimate
+            frames = by_node.total()
+        yield {"done": by_node.total(), "total": frames, "by_node": by_node}
     yield {"segments": count, "length": str(length), "notes": notes, "used": used, "workers": workers.count}
 
 
