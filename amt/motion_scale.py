@@ -1,9 +1,8 @@
 """Motion found on smaller frames, and used at full size.
 
 A network knows motion of the size that its training showed, and its cost grows with the pixels that it sees. So motion
-is found on frames of a half or a quarter of the size where it is large; the frames themselves are warped and merged at
-full size. Which scale suits a pair is told by the pair: how far things move, and at which scale the two frames, warped
-to the middle, agree best.
+is found on frames of a half and a quarter of the size too, and these are combined by how well the frames agree; the
+frames themselves are warped and merged at full size. Large motion is not looked for in full: nothing of it is found there.
 """
 
 from __future__ import annotations
@@ -18,35 +17,32 @@ from torch import Tensor
 from torch.nn import functional
 
 from .any_time import MIDDLE, carry
+from .combined_motion import combined, disagreement, shares, warped_picture
 from .fast.model import FastAMT
 from .network.model import Motion
 from .network.padding import Padding
-from .network.sampling import warp
 from .overlays import find_overlay, without
 
 SCALES = (1, 2, 4)
 """Motion is found on frames of 1/scale of the size."""
 SMALLEST = 448
 """Pixels of the longer side. Frames up to this are what the weights were trained on: their motion is found in full."""
-LARGE = 9.0
-"""Pixels between the frames. Motion above this is found better on smaller frames."""
-DOUBT = 1.15
-"""Small motion is found in full, unless the warped frames differ so many times as much as at half the size."""
-COARSER = 0.9
-"""A coarser scale has to agree so much better."""
+LARGE = 16.0
+"""Pixels between the frames. Above this, motion is not looked for in full: it costs most, and finds least."""
+COMBINED = 2.5
+"""Times the motion of the whole frame in memory."""
 STEADY = 1.2
-"""The scale of the pair before is kept where the figures are within this factor, so that a clip does not pulse."""
-COMPARED_AT = 4
-"""Warped frames are compared at a quarter of the size: details are made by the frames, not by their motion."""
+"""What was done with the pair before is done within this factor of LARGE, so that a clip does not pulse."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The motion of some pairs of a batch, all at one scale."""
+    """The motion of some pairs of a batch, of one scale or of several combined."""
 
     samples: list[int]
     motion_at: Callable[[Tensor], Motion]
     """By timesteps, one for each of the pairs."""
+    is_combined: bool = False
 
 
 class _Overlay(NamedTuple):
@@ -85,7 +81,7 @@ class ScaledAMT:
         self.carried = carried
         self.used: Counter[int] = Counter()
         """How many pairs had their motion found at which scale."""
-        self._last: int | None = None
+        self._last: bool | None = None
 
     @property
     def padding(self) -> Padding:
@@ -106,7 +102,7 @@ class ScaledAMT:
             overlay = _Overlay(where, (frame0 + frame1) / 2)
             frame0, frame1 = without(frame0, where), without(frame1, where)
         pair = OpenedPair(frame0, frame1, overlay)
-        if self._scale_for(frame0) == 1:
+        if self._scale_for(*frame0.shape[-2:]) == 1:
             self.used[1] += len(frame0)
             if self.network.any_time and not self.carried:
                 pair.opened = self.network.open_pair(frame0, frame1)
@@ -129,13 +125,19 @@ class ScaledAMT:
             everything = list(range(len(pair.frame0)))
             pair.found = [self._at(1, everything, pair.frame0, pair.frame1)]
         if len(pair.found) == 1:
-            return self.network.merge(pair.frame0, pair.frame1, pair.found[0].motion_at(timestep))
+            return self._picture(pair.frame0, pair.frame1, pair.found[0], timestep)
         made = torch.empty_like(pair.frame0)
         for part in pair.found:
-            motion = part.motion_at(timestep[part.samples])
             frame0, frame1 = pair.frame0[part.samples], pair.frame1[part.samples]
-            made[part.samples] = self.network.merge(frame0, frame1, motion)
+            made[part.samples] = self._picture(frame0, frame1, part, timestep[part.samples])
         return made
+
+    def _picture(self, frame0: Tensor, frame1: Tensor, found: _Found, timestep: Tensor) -> Tensor:
+        motion = found.motion_at(timestep)
+        picture = self.network.merge(frame0, frame1, motion)
+        if found.is_combined:
+            picture = picture.add_(warped_picture(frame0, frame1, motion)).div_(2).clamp_(0, 1)
+        return picture
 
     def motion(self, frame0: Tensor, frame1: Tensor) -> Motion:
         """The motion in the middle of one pair, at full size."""
@@ -148,15 +150,17 @@ class ScaledAMT:
         """About how many bytes one pair of frames of (height, width) = size takes on the device."""
         height, width = size
         used = self.network.memory_used(size, device=device)
-        # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32.
-        return used + (8 * 4 * self.network.config.fields * height * width if self.carried else 0)
+        # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32. What is
+        # combined is held beside what it is made of.
+        held = COMBINED if self._scale_for(height, width) is None else 1 if self.carried else 0
+        return used + int(held * 8 * 4 * self.network.config.fields * height * width)
 
     def begin_part(self) -> None:
         """The next pair is judged as if it were the first."""
         self._last = None
 
-    def _scale_for(self, frame: Tensor) -> int | None:
-        return 1 if self.scale is None and max(frame.shape[-2:]) <= SMALLEST else self.scale
+    def _scale_for(self, height: int, width: int) -> int | None:
+        return 1 if self.scale is None and max(height, width) <= SMALLEST else self.scale
 
     def _is_middle(self, timestep: Tensor) -> bool:
         return timestep.device.type == "cpu" and bool((timestep == MIDDLE).all())
@@ -167,51 +171,44 @@ class ScaledAMT:
             self.used[self.scale] += len(frame0)
             yield self._at(self.scale, everything, frame0, frame1)
             return
-        found = {scale: self._at(scale, everything, frame0, frame1) for scale in SCALES[1:]}
-        middles = {scale: _middle_of(part) for scale, part in found.items()}
-        figures = torch.stack(
-            [
-                _way(middles[SCALES[-1]], SCALES[-1]),
-                *(_disagreement(frame0, frame1, middles[scale], scale) for scale in SCALES[1:]),
-            ]
-        )
-        small: list[int] = []
-        chosen: list[int] = []
+        smaller = {scale: self._at(scale, everything, frame0, frame1) for scale in SCALES[1:]}
+        coarsest = SCALES[-1]
         # One look at numbers of the device for the whole batch, before the pixels are made.
-        for sample, (way, half, quarter) in enumerate(figures.T.tolist()):
-            scale = self._choose(way, half, quarter)
-            chosen.append(scale)
-            if scale == 1:
-                small.append(sample)
-        if small:
-            full = self._at(1, small, frame0[small], frame1[small])
-            differs = _disagreement(frame0[small], frame1[small], _middle_of(full), 1)
-            kept = (differs <= DOUBT * figures[1][small]).tolist()
-            samples = [sample for sample, keep in zip(small, kept, strict=True) if keep]
-            for sample in set(small) - set(samples):
-                chosen[sample] = 2
-            if samples == small:
-                found[1] = full
-            elif samples:
-                found[1] = self._at(1, samples, frame0[samples], frame1[samples])
-        for scale in set(chosen):
-            samples = [sample for sample in everything if chosen[sample] == scale]
-            self.used[scale] += len(samples)
-            part = found[scale]
-            yield part if part.samples == samples else self._at(scale, samples, frame0[samples], frame1[samples])
-        self._last = chosen[-1]
+        ways = _way(_middle_of(smaller[coarsest]), coarsest).tolist()
+        in_full = [self._is_looked_for_in_full(way) for way in ways]
+        for full in sorted(set(in_full)):
+            samples = [sample for sample in everything if in_full[sample] == full]
+            some0, some1, parts = frame0, frame1, smaller
+            if samples != everything:
+                some0, some1 = frame0[samples], frame1[samples]
+                parts = {scale: self._at(scale, samples, some0, some1) for scale in smaller}
+            if full:
+                parts = {1: self._at(1, samples, some0, some1), **parts}
+            for scale in parts:
+                self.used[scale] += len(samples)
+            yield self._combined(samples, some0, some1, parts)
 
-    def _choose(self, way: float, half: float, quarter: float) -> int:
-        """The scale of a pair, by how far things move in pixels, and how the warped frames differ at two scales."""
-        large, coarser = LARGE, COARSER
+    def _is_looked_for_in_full(self, way: float) -> bool:
+        """By how far things move, in pixels."""
+        large = LARGE
         if self.any_time and self._last is not None:  # halvings of a gap are no neighbours in time
-            large *= STEADY if self._last == 1 else 1 / STEADY
-            coarser *= STEADY if self._last == 4 else 1
-        if way <= large:
-            self._last = 1
-        else:
-            self._last = 4 if quarter < coarser * half else 2
+            large *= STEADY if self._last else 1 / STEADY
+        self._last = way <= large
         return self._last
+
+    def _combined(self, samples: list[int], frame0: Tensor, frame1: Tensor, parts: dict[int, _Found]) -> _Found:
+        middles = {scale: _middle_of(part) for scale, part in parts.items()}
+        counted = shares({scale: disagreement(frame0, frame1, found, scale) for scale, found in middles.items()})
+        if self.carried:
+            return _Found(samples, self._carried(combined(middles, counted)), is_combined=True)
+        middle = None if self.network.any_time else combined(middles, counted)
+
+        def at(timestep: Tensor) -> Motion:
+            if middle is not None and self._is_middle(timestep):
+                return middle
+            return combined({scale: part.motion_at(timestep) for scale, part in parts.items()}, counted)
+
+        return _Found(samples, at, is_combined=True)
 
     def _at(self, scale: int, samples: list[int], frame0: Tensor, frame1: Tensor) -> _Found:
         """Motion found on the frames at 1/scale of their size; its fields are of that size."""
@@ -223,15 +220,15 @@ class ScaledAMT:
         def at(timestep: Tensor) -> Motion:
             return self.network.motion_at(opened, timestep).map(lambda field: padding.crop(field, size))
 
-        if not self.carried:
-            return _Found(samples, at)
-        middle = at(torch.tensor([MIDDLE]).expand(len(frame0)))
+        found = _Found(samples, at)
+        return _Found(samples, self._carried(_middle_of(found))) if self.carried else found
 
-        def carried(timestep: Tensor) -> Motion:
+    def _carried(self, middle: Motion) -> Callable[[Tensor], Motion]:
+        def at(timestep: Tensor) -> Motion:
             timestep = self.network.check_timestep(timestep)
             return middle if self._is_middle(timestep) else carry(middle, timestep)
 
-        return _Found(samples, carried)
+        return at
 
 
 def _middle_of(found: _Found) -> Motion:
@@ -242,16 +239,6 @@ def _way(motion: Motion, scale: int) -> Tensor:
     """How far the fastest fiftieth of the picture moves between the frames, [b], in pixels of the full size."""
     way = (motion.flow1 - motion.flow0).mean(dim=1).norm(dim=1, keepdim=True) * scale
     return functional.avg_pool2d(way, 2).flatten(1).quantile(0.98, dim=1)
-
-
-def _disagreement(frame0: Tensor, frame1: Tensor, motion: Motion, scale: int) -> Tensor:
-    """How much the two frames differ when both are warped to the middle, [b]."""
-    warped: list[Tensor] = []
-    for frame, flow in ((frame0, motion.flow0), (frame1, motion.flow1)):
-        small = functional.avg_pool2d(frame[:, :3], COMPARED_AT)
-        ratio = COMPARED_AT // scale
-        warped.append(warp(small, functional.avg_pool2d(flow.mean(dim=1), ratio) / ratio))
-    return (warped[0] - warped[1]).abs().mean(dim=(1, 2, 3))
 
 
 def in_words(used: Counter[int]) -> str:

@@ -1,0 +1,86 @@
+"""Motion of several scales as one: at each place, the scales count by how well the frames agree there along their motion.
+
+A network finds small motion best on large frames and large motion best on small ones, and one picture has both. Where
+the scales find the same, their mean is better than each of them: their errors differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .network.model import Motion
+from .network.sampling import warp
+
+COMPARED_AT = 4
+"""Warped frames are compared at a quarter of the size: details are made by the frames, not by their motion."""
+WINDOW = 17
+"""Pixels of the compared frames around a place that speak for it."""
+LEVEL = 1 / 255
+"""Where one scale's frames differ by a level more than another's, it counts e times less."""
+
+
+def disagreement(frame0: Tensor, frame1: Tensor, motion: Motion, scale: int) -> Tensor:
+    """How much the two frames differ when both are warped to the middle, [b, 1, h/4, w/4].
+
+    scale: the motion is that of frames of 1/scale of the size.
+    """
+    ratio = COMPARED_AT // scale
+    warped0, warped1 = (
+        warp(
+            functional.avg_pool2d(frame[:, :3], COMPARED_AT), functional.avg_pool2d(flow.mean(dim=1), ratio) / ratio
+        )
+        for frame, flow in ((frame0, motion.flow0), (frame1, motion.flow1))
+    )
+    return (warped0 - warped1).abs().mean(dim=1, keepdim=True)
+
+
+def shares(disagreements: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """How much each scale counts at each place, [b, 1, h/4, w/4]; together they are 1.
+
+    A place is judged by its surroundings and by the whole picture: where motion is out of a scale's reach, its frames
+    may agree here and there by chance.
+    """
+    judged = torch.stack([_around(found) + found.mean(dim=(2, 3), keepdim=True) for found in disagreements.values()])
+    return dict(zip(disagreements, (-judged / LEVEL).softmax(dim=0), strict=True))
+
+
+def _around(image: Tensor) -> Tensor:
+    padded = functional.pad(image, (WINDOW // 2,) * 4, mode="replicate")
+    return functional.avg_pool2d(padded, WINDOW, stride=1)
+
+
+def combined(motions: Mapping[int, Motion], counted: Mapping[int, Tensor]) -> Motion:
+    """The mean of the scales' motion, at the size of the largest. counted: `shares`."""
+    finest = min(motions)
+    size = motions[finest].flow0.shape[-2:]
+    total: Motion | None = None
+    for scale, found in motions.items():
+        share = functional.interpolate(counted[scale], size, mode="bilinear", align_corners=False)[:, None]
+        part = found.enlarged(scale // finest).map(lambda field, share=share: field * share)
+        total = part if total is None else _sum(total, part)
+    assert total is not None
+    return total
+
+
+def _sum(total: Motion, part: Motion) -> Motion:
+    for name in ("flow0", "flow1", "mask", "residual"):
+        getattr(total, name).add_(getattr(part, name))
+    return total
+
+
+def warped_picture(frame0: Tensor, frame1: Tensor, motion: Motion) -> Tensor:
+    """What the mean of the flow fields makes of the frames, without the network's own colours; [b, c, h, w].
+
+    It is sharper than the network's picture, because it is sampled cubically and once. The network's picture is better
+    where the fields differ. Their mean is better than both.
+    """
+    mean = motion.map(lambda field: field.mean(dim=1, keepdim=True))
+    mean = mean.enlarged(frame0.shape[-1] // motion.flow0.shape[-1])
+    warped0, warped1 = (
+        warp(frame, flow[:, 0], cubic=True) for frame, flow in ((frame0, mean.flow0), (frame1, mean.flow1))
+    )
+    return torch.lerp(warped1, warped0, mean.mask[:, 0])
