@@ -1,4 +1,4 @@
-"""Motion of several scales as one: at each place, the scales count by how well the frames agree there along their motion.
+"""Motion of several scales as one: at each place they count by how well the frames agree there along their motion.
 
 A network finds small motion best on large frames and large motion best on small ones, and one picture has both. Where
 the scales find the same, their mean is better than each of them: their errors differ.
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .network.model import Motion
-from .network.sampling import warp
+from .network.sampling import resize_flow, warp
 
 COMPARED_AT = 4
 """Warped frames are compared at a quarter of the size: details are made by the frames, not by their motion."""
@@ -28,13 +28,16 @@ def disagreement(frame0: Tensor, frame1: Tensor, motion: Motion, scale: int) -> 
 
     scale: the motion is that of frames of 1/scale of the size.
     """
-    ratio = COMPARED_AT // scale
-    warped0, warped1 = (
-        warp(
-            functional.avg_pool2d(frame[:, :3], COMPARED_AT), functional.avg_pool2d(flow.mean(dim=1), ratio) / ratio
-        )
-        for frame, flow in ((frame0, motion.flow0), (frame1, motion.flow1))
-    )
+
+    def warped(frame: Tensor, flow: Tensor) -> Tensor:
+        mean = flow.mean(dim=1)
+        if scale > COMPARED_AT:
+            mean = resize_flow(mean, scale / COMPARED_AT)
+        elif scale < COMPARED_AT:
+            mean = functional.avg_pool2d(mean, COMPARED_AT // scale) * (scale / COMPARED_AT)
+        return warp(functional.avg_pool2d(frame[:, :3], COMPARED_AT), mean)
+
+    warped0, warped1 = warped(frame0, motion.flow0), warped(frame1, motion.flow1)
     return (warped0 - warped1).abs().mean(dim=1, keepdim=True)
 
 

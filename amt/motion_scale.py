@@ -2,7 +2,7 @@
 
 A network knows motion of the size that its training showed, and its cost grows with the pixels that it sees. So motion
 is found on frames of a half and a quarter of the size too, and these are combined by how well the frames agree; the
-frames themselves are warped and merged at full size. Large motion is not looked for in full: nothing of it is found there.
+frames themselves are warped and merged at full size. Large motion is not looked for in full, where little of it is found.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ SCALES = (1, 2, 4)
 """Motion is found on frames of 1/scale of the size."""
 SMALLEST = 448
 """Pixels of the longer side. Frames up to this are what the weights were trained on: their motion is found in full."""
+FOUR_K = 2560
+"""Pixels of the longer side. On frames from this on, motion is also looked for at an eighth of the size."""
 LARGE = 16.0
 """Pixels between the frames. Above this, motion is not looked for in full: it costs most, and finds least."""
 COMBINED = 2.5
@@ -171,8 +173,9 @@ class ScaledAMT:
             self.used[self.scale] += len(frame0)
             yield self._at(self.scale, everything, frame0, frame1)
             return
-        smaller = {scale: self._at(scale, everything, frame0, frame1) for scale in SCALES[1:]}
-        coarsest = SCALES[-1]
+        scales = SCALES[1:] if max(frame0.shape[-2:]) < FOUR_K else (*SCALES[1:], 2 * SCALES[-1])
+        smaller = {scale: self._at(scale, everything, frame0, frame1) for scale in scales}
+        coarsest = scales[-1]
         # One look at numbers of the device for the whole batch, before the pixels are made.
         ways = _way(_middle_of(smaller[coarsest]), coarsest).tolist()
         in_full = [self._is_looked_for_in_full(way) for way in ways]

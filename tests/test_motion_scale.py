@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from amt_frame_interpolation.amt import motion_scale
 from amt_frame_interpolation.amt.any_time import carry
+from amt_frame_interpolation.amt.combined_motion import combined, disagreement, shares, warped_picture
 from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.motion_scale import SCALES, SMALLEST, ScaledAMT, in_words
 from amt_frame_interpolation.amt.network import Motion
@@ -198,11 +200,27 @@ class TestScales:
         assert psnr(made(auto, frame0, frame1), middle) > psnr(made(full, frame0, frame1), middle) + 3
         assert not auto.used[1]
 
-    def test_small_motion_is_found_in_full(self, network: FastAMT):
-        frame0, _, frame1 = pan_of(3)
+    @pytest.mark.parametrize("pixels", [3, 8, 40, 56])
+    def test_auto_is_about_as_good_as_the_best_scale(self, network: FastAMT, pixels: int):
+        frame0, middle, frame1 = pan_of(pixels)
+        single = [psnr(made(ScaledAMT(network, scale), frame0, frame1), middle) for scale in SCALES]
         auto = ScaledAMT(network)
-        assert torch.allclose(made(auto, frame0, frame1), network(frame0, frame1, MIDDLE), atol=1e-3)
-        assert auto.used == Counter({1: 1})
+        assert psnr(made(auto, frame0, frame1), middle) > max(single) - 1
+        assert auto.used == (Counter({1: 1, 2: 1, 4: 1}) if pixels < 16 else Counter({2: 1, 4: 1}))
+
+    def test_two_motions_in_one_picture_are_both_found(self, network: FastAMT):
+        """A slow half and a fast one: better than every scale alone, which finds one of them."""
+        slow, fast = pan_of(2), pan_of(48)
+        frame0, middle, frame1 = (torch.cat(both, dim=2) for both in zip(slow, fast, strict=True))
+        single = [psnr(made(ScaledAMT(network, scale), frame0, frame1), middle) for scale in SCALES]
+        assert psnr(made(ScaledAMT(network), frame0, frame1), middle) > max(single)
+
+    def test_frames_of_4k_are_seen_at_an_eighth_too(self, network: FastAMT, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(motion_scale, "FOUR_K", WIDE[1])
+        frame0, middle, frame1 = pan_of(56)
+        auto = ScaledAMT(network)
+        assert psnr(made(auto, frame0, frame1), middle) > psnr(made(ScaledAMT(network, 4), frame0, frame1), middle)
+        assert auto.used == Counter({2: 1, 4: 1, 8: 1})
 
     def test_small_frames_are_seen_in_full_at_no_further_cost(self, network: FastAMT, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(network, "motion_at", None)  # the network's own frame is asked for, and no motion
@@ -234,11 +252,44 @@ class TestScales:
         auto = ScaledAMT(network, carried=True)
         time = torch.tensor([0.25, 0.75])
         both = made(auto, torch.cat((near[0], far[0])), torch.cat((near[2], far[2])), time)
-        assert auto.used[1] == 1
-        assert auto.used.total() == 2
+        assert auto.used == Counter({1: 1, 2: 2, 4: 2})
         for index, frames in enumerate((near, far)):
             alone = made(ScaledAMT(network, carried=True), frames[0], frames[2], time[index : index + 1])
             assert torch.allclose(both[index], alone[0], atol=1e-3)
+
+
+class TestCombined:
+    def motions(self) -> dict[int, Motion]:
+        """The same pan, in the units of each scale."""
+        made = {}
+        for scale in (1, 2, 4, 8):
+            velocity = torch.tensor([8.0, -4.0])[None, :, None, None].expand(1, 2, 64 // scale, 96 // scale) / scale
+            made[scale] = steady(velocity)
+        return made
+
+    @given(used=st.sets(st.sampled_from([1, 2, 4, 8]), min_size=1), seed=st.integers(0, 99))
+    @settings(max_examples=30, deadline=None)
+    def test_what_all_scales_found_stays(self, used: set[int], seed: int):
+        motions = {scale: motion for scale, motion in self.motions().items() if scale in used}
+        random = torch.Generator().manual_seed(seed)
+        counted = shares({scale: torch.rand(1, 1, 16, 24, generator=random) for scale in motions})
+        assert torch.allclose(sum(counted.values(), torch.zeros(())), torch.ones(1, 1, 16, 24), atol=1e-6)
+        found, expected = combined(motions, counted), motions[min(used)]
+        for name in ("flow0", "flow1", "mask", "residual"):
+            assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-4), name
+
+    def test_motion_along_which_the_frames_agree_counts(self):
+        frames = texture(0, 64, 96), texture(8, 64, 96)
+        right, wrong = steady(pan(8, 0)[..., :1, :1].expand(1, 2, 64, 96)), steady(torch.zeros(1, 2, 32, 48))
+        counted = shares({1: disagreement(*frames, right, 1), 2: disagreement(*frames, wrong, 2)})
+        assert float(counted[1].min()) > 0.95
+
+    def test_a_pan_is_warped_to_its_middle(self):
+        frames = texture(0, 64, 96), texture(6, 64, 96)
+        motion = steady(pan(3, 0)[..., :1, :1].expand(1, 2, 32, 48))  # on frames of half the size
+        picture = warped_picture(*frames, motion)
+        inner = (..., slice(8, -8), slice(8, -8))
+        assert psnr(picture[inner], texture(3, 64, 96)[inner]) > 45
 
 
 def test_the_scales_in_words():

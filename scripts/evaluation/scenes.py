@@ -157,6 +157,14 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
+def summary(rows: Sequence[Row]) -> str:
+    names = (BLEND, MINTERPOLATE, FLOW, NAMES[1], AUTO)
+    shown = [name for name in names if name in rows[0].figures]
+    lines = [[name, *(f"{means(part)[method]['psnr']:.1f}" for method in shown)] for name, part in groups(rows).items()]
+    titles = {NAMES[1]: "AMT-S, motion found in full", AUTO: "AMT-S, `auto`"}
+    return report.table(("PSNR, dB", *(titles.get(name, name) for name in shown)), lines)
+
+
 def pictured(rows: Sequence[Row]) -> list[Row]:
     """The scene of 1280 x 720 in the middle by PSNR in three rows of motion, and the worst of the last row."""
     chosen = []
@@ -193,6 +201,7 @@ def write_docs(rows: Sequence[Row], weights: Path) -> None:
         folder = "../docs/pictures" if path == CARD else "docs/pictures"
         texts = {
             "scenes": table(rows),
+            "scenes summary": summary(rows),
             "scene pictures": "\n\n".join(f"{what}:\n\n![{what}]({folder}/{name})" for name, what in pictures),
         }
         written = [name for name, text in texts.items() if insert(path, f"evaluation: {name}", text)]
