@@ -2,7 +2,8 @@
 
 A network knows motion of the size that its training showed, and its cost grows with the pixels that it sees. So motion
 is found on frames of a half and a quarter of the size too, and these are combined by how well the frames agree; the
-frames themselves are warped and merged at full size. Large motion is not looked for in full, where little of it is found.
+frames themselves are warped and merged at full size. Large motion is not looked for in full: little of it is found
+there.
 """
 
 from __future__ import annotations

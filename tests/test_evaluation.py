@@ -263,6 +263,14 @@ class TestChecks:
         assert not spoiled.met
         assert spoiled.value == pytest.approx(40, abs=0.5)
 
+    def test_fine_detail(self):
+        triplets = [panning(3, step) for step in (2, 4)]
+        methods = {"copying": Pairwise(Copying()), "blend": Pairwise(Blend())}
+        check = checks.fine_detail("copying", methods, triplets)
+        assert check.value == pytest.approx(100, abs=2)
+        assert check.beside["the hidden frame"] == pytest.approx(100, abs=2)
+        assert check.beside["blend"] < 95
+
     def test_even_steps(self):
         methods = {
             "flow": Pairwise(FlowWarp(any_time=True)),

@@ -11,7 +11,7 @@ import numpy as np
 from training.clips import Clip, Window
 
 from .methods import Method, Pairwise
-from .metrics import grid_prominence, psnr
+from .metrics import detail, grid_prominence, psnr
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Check:
     unit: str
     least: float | None = None
     most: float | None = None
-    """The bar: one of the two."""
+    """The bar: one of the two, or none."""
     beside: Mapping[str, float] = field(default_factory=dict)
     """The same figure of other methods."""
 
@@ -46,6 +46,19 @@ def identity(method: Pairwise, frames: Sequence[np.ndarray]) -> Check:
         "dB",
         least=45,
     )
+
+
+def fine_detail(name: str, methods: Mapping[str, Pairwise], triplets: Sequence[np.ndarray]) -> Check:
+    """Of frames made in the middle of triplets (uint8), beside that of the hidden frame itself."""
+    values: dict[str, list[float]] = {other: [] for other in (*methods, "the hidden frame")}
+    for triplet in triplets:
+        frame0, truth, frame1 = triplet.astype(np.float32) / 255
+        given = (detail(frame0) + detail(frame1)) / 2
+        made = {other: method.between(triplet[0], triplet[2], 1)[0] for other, method in methods.items()}
+        for other, frame in {**made, "the hidden frame": truth}.items():
+            values[other].append(100 * detail(frame) / given)
+    means = {other: float(np.mean(found)) for other, found in values.items()}
+    return Check("Fine detail of made frames, of that of the given ones", means.pop(name), "%", beside=means)
 
 
 def even_steps(name: str, methods: Mapping[str, Pairwise]) -> Check:

@@ -35,7 +35,7 @@ from safetensors import safe_open
 from training.clips import VALIDATION, Clip, Window, load_clips, read_frames, read_windows
 
 from evaluation import report
-from evaluation.checks import Check, even_steps, full_hd, identity, still_background
+from evaluation.checks import Check, even_steps, fine_detail, full_hd, identity, still_background
 from evaluation.methods import Blend, FlowWarp, Method, Minterpolate, Pairwise, displacement
 from evaluation.metrics import change_psnr, confidence, psnr, ssim
 
@@ -209,6 +209,7 @@ def evaluate(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Row], 
         Check("Triplets: SSIM over optical flow", ahead[name][FLOW]["triplets ssim"][0], "SSIM", least=0),
         Check("Triplets: SSIM over linear blending", ahead[name][BLEND]["triplets ssim"][0], "SSIM", least=0),
         identity(at_times[name], [frames[0] for frames in one_per_clip]),
+        fine_detail(name, at_times, [frames for _, frames in windows["triplets"]]),
         even_steps(name, at_times),
         still_background(name, methods | at_times),
         *full_hd(name, at_times, one_per_clip),

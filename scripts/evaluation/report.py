@@ -95,14 +95,15 @@ def checks(results: dict[str, Any]) -> str:
     rows = []
     for check in results["checks"]:
         digits = 4 if check["unit"] == "SSIM" else 2
-        bar = f"at least {check['least']:g}" if check["least"] is not None else f"at most {check['most']:g}"
+        bars = {"at least": check["least"], "at most": check["most"]}
+        bar = ", ".join(f"{words} {value:g}" for words, value in bars.items() if value is not None)
         beside = ", ".join(f"{name} {value:.{digits}f}" for name, value in check["beside"].items())
         rows.append(
             [
                 check["what"],
                 f"{check['value']:.{digits}f} {check['unit']}",
                 bar,
-                "yes" if check["met"] else "**no**",
+                "" if not bar else "yes" if check["met"] else "**no**",
                 beside,
             ]
         )
