@@ -32,8 +32,8 @@ FOUR_K = 2560
 """Pixels of the longer side. On frames from this on, motion is also looked for at an eighth of the size."""
 LARGE = 16.0
 """Pixels between the frames. Above this, motion is not looked for in full: it costs most, and finds least."""
-COMBINED = 2.5
-"""Times the motion of the whole frame in memory."""
+COMBINED, COMBINED_AT_TIMES = 3.3, 5
+"""Times the motion of the whole frame in memory; the second where the network is asked for each time anew."""
 STEADY = 1.2
 """What was done with the pair before is done within this factor of LARGE, so that a clip does not pulse."""
 
@@ -107,7 +107,7 @@ class ScaledAMT:
         pair = OpenedPair(frame0, frame1, overlay)
         if self._scale_for(*frame0.shape[-2:]) == 1:
             self.used[1] += len(frame0)
-            if self.network.any_time and not self.carried:
+            if self._is_asked_for_times:
                 pair.opened = self.network.open_pair(frame0, frame1)
         else:
             pair.found = list(self._find(frame0, frame1))
@@ -155,8 +155,15 @@ class ScaledAMT:
         used = self.network.memory_used(size, device=device)
         # Motion that is carried is held whole: two flows, a mask and a residual for each field, in float32. What is
         # combined is held beside what it is made of.
-        held = COMBINED if self._scale_for(height, width) is None else 1 if self.carried else 0
+        held = 1 if self.carried else 0
+        if self._scale_for(height, width) is None:
+            held = COMBINED_AT_TIMES if self._is_asked_for_times else COMBINED
         return used + int(held * 8 * 4 * self.network.config.fields * height * width)
+
+    @property
+    def _is_asked_for_times(self) -> bool:
+        """Whether the network finds the motion of each time itself."""
+        return self.network.any_time and not self.carried
 
     def begin_part(self) -> None:
         """The next pair is judged as if it were the first."""
@@ -203,13 +210,10 @@ class ScaledAMT:
     def _combined(self, samples: list[int], frame0: Tensor, frame1: Tensor, parts: dict[int, _Found]) -> _Found:
         middles = {scale: _middle_of(part) for scale, part in parts.items()}
         counted = shares({scale: disagreement(frame0, frame1, found, scale) for scale, found in middles.items()})
-        if self.carried:
+        if not self._is_asked_for_times:
             return _Found(samples, self._carried(combined(middles, counted)), is_combined=True)
-        middle = None if self.network.any_time else combined(middles, counted)
 
         def at(timestep: Tensor) -> Motion:
-            if middle is not None and self._is_middle(timestep):
-                return middle
             return combined({scale: part.motion_at(timestep) for scale, part in parts.items()}, counted)
 
         return _Found(samples, at, is_combined=True)

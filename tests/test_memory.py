@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from amt_frame_interpolation.amt import motion_scale
 from amt_frame_interpolation.amt.fast import FastAMT
 from amt_frame_interpolation.amt.fast import model as fast_model
 from amt_frame_interpolation.amt.fast.choose import choose_operations
 from amt_frame_interpolation.amt.fast.tiles import TiledCorrelation
+from amt_frame_interpolation.amt.motion_scale import ScaledAMT
 from amt_frame_interpolation.amt.network import AMT, Config, G, L, S
 from amt_frame_interpolation.amt.network.correlation import CHANNELS, Correlation, CorrelationVolume
 from peak import measured_peak, shapes_peak
@@ -51,6 +53,19 @@ def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int,
     with torch.inference_mode():
         measured = peak(lambda: network(frames, frames.flip(3), torch.full((batch,), 0.5)))
     assert network.memory_used(size, batch=batch) == pytest.approx(measured, rel=0.25)
+
+
+@pytest.mark.parametrize("any_time", [False, True])
+def test_the_estimate_of_combined_motion_is_near_the_measured_peak(any_time: bool, monkeypatch: pytest.MonkeyPatch):
+    """Of motion that is looked for at all scales."""
+    monkeypatch.setattr(motion_scale, "LARGE", float("inf"))
+    size = (480, 848)
+    network = ScaledAMT(FastAMT(AMT(L, any_time=any_time)), carried=not any_time)
+    frames, time = torch.rand(1, 3, *size), torch.tensor([0.3])
+    with torch.inference_mode():
+        measured = measured_peak(lambda: network(frames, frames.flip(3), time))
+    assert network.used == {1: 1, 2: 1, 4: 1}
+    assert network.memory_used(size, torch.device("cpu")) == pytest.approx(measured, rel=0.25)
 
 
 @pytest.mark.parametrize(
