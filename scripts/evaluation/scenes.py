@@ -37,6 +37,8 @@ LIST = _pack.ROOT / "scripts" / "evaluation" / "scenes.json"
 FIGURES = _pack.ROOT / "docs" / "scenes.json"
 AUTO, BEST = "auto", "best scale"
 NAMES = {scale: "full size" if scale == 1 else f"1/{scale}" for scale in SCALES}
+SQUARE = 256
+"""Pixels of the sides of what pictures show."""
 LARGE = 24
 """Pixels. Above this, motion is large."""
 
@@ -187,7 +189,7 @@ def write_pictures(rows: Sequence[Row], weights: Path) -> list[tuple[str, str]]:
         images = {"frame 0": frame0, "frame 1": frame1} | {n: made[n] for n in (FLOW, NAMES[1], AUTO)}
         images["truth"] = shot.truth.astype(np.float32) / 255
         name = f"scene-{i}.jpg"
-        strip = report.strip(images, report.busiest(*shot.pair, 320), 320)
+        strip = report.strip(images, report.busiest(*shot.pair, SQUARE), SQUARE)
         report.save(strip, PICTURES / name)
         shown.append((name, f"Motion of {row.scene.motion:.0f} pixels, {row.figures[AUTO]['psnr']:.1f} dB"))
     return shown
