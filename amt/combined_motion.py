@@ -53,7 +53,7 @@ def shares(disagreements: Mapping[int, Tensor]) -> dict[int, Tensor]:
 
 def _around(image: Tensor) -> Tensor:
     padded = functional.pad(image, (WINDOW // 2,) * 4, mode="replicate")
-    return functional.avg_pool2d(padded, WINDOW, stride=1)
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (WINDOW, 1), stride=1), (1, WINDOW), stride=1)
 
 
 def combined(motions: Mapping[int, Motion], counted: Mapping[int, Tensor]) -> Motion:

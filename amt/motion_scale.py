@@ -30,12 +30,12 @@ SMALLEST = 448
 """Pixels of the longer side. Frames up to this are what the weights were trained on: their motion is found in full."""
 FOUR_K = 2560
 """Pixels of the longer side. On frames from this on, motion is also looked for at an eighth of the size."""
-LARGE = 16.0
-"""Pixels between the frames. Above this, motion is not looked for in full: it costs most, and finds least."""
+REACH = {1: 16.0, 2: 112.0}
+"""Pixels between the frames. Further motion is not looked for at these scales: they cost most, and find least of it."""
 COMBINED, COMBINED_AT_TIMES = 3.3, 5
 """Times the motion of the whole frame in memory; the second where the network is asked for each time anew."""
 STEADY = 1.2
-"""What was done with the pair before is done within this factor of LARGE, so that a clip does not pulse."""
+"""The scales of the pair before are kept within this factor of their reach, so that a clip does not pulse."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class ScaledAMT:
         self.carried = carried
         self.used: Counter[int] = Counter()
         """How many pairs had their motion found at which scale."""
-        self._last: bool | None = None
+        self._last: int | None = None
+        """The largest scale of the pair before."""
 
     @property
     def padding(self) -> Padding:
@@ -181,30 +182,31 @@ class ScaledAMT:
             self.used[self.scale] += len(frame0)
             yield self._at(self.scale, everything, frame0, frame1)
             return
-        scales = SCALES[1:] if max(frame0.shape[-2:]) < FOUR_K else (*SCALES[1:], 2 * SCALES[-1])
-        smaller = {scale: self._at(scale, everything, frame0, frame1) for scale in scales}
+        scales = SCALES if max(frame0.shape[-2:]) < FOUR_K else (*SCALES, 2 * SCALES[-1])
         coarsest = scales[-1]
+        found = self._at(coarsest, everything, frame0, frame1)
         # One look at numbers of the device for the whole batch, before the pixels are made.
-        ways = _way(_middle_of(smaller[coarsest]), coarsest).tolist()
-        in_full = [self._is_looked_for_in_full(way) for way in ways]
-        for full in sorted(set(in_full)):
-            samples = [sample for sample in everything if in_full[sample] == full]
-            some0, some1, parts = frame0, frame1, smaller
+        chosen = [self._largest(way) for way in _way(_middle_of(found), coarsest).tolist()]
+        for largest in sorted(set(chosen)):
+            samples = [sample for sample in everything if chosen[sample] == largest]
+            some0, some1, known = frame0, frame1, {coarsest: found}
             if samples != everything:
-                some0, some1 = frame0[samples], frame1[samples]
-                parts = {scale: self._at(scale, samples, some0, some1) for scale in smaller}
-            if full:
-                parts = {1: self._at(1, samples, some0, some1), **parts}
+                some0, some1, known = frame0[samples], frame1[samples], {}
+            wanted = scales[scales.index(largest) :]
+            parts = {scale: known.get(scale) or self._at(scale, samples, some0, some1) for scale in wanted}
             for scale in parts:
                 self.used[scale] += len(samples)
             yield self._combined(samples, some0, some1, parts)
 
-    def _is_looked_for_in_full(self, way: float) -> bool:
-        """By how far things move, in pixels."""
-        large = LARGE
-        if self.any_time and self._last is not None:  # halvings of a gap are no neighbours in time
-            large *= STEADY if self._last else 1 / STEADY
-        self._last = way <= large
+    def _largest(self, way: float) -> int:
+        """The largest scale to look at, by how far things move in pixels."""
+
+        def reach(scale: int) -> float:
+            if not self.any_time or self._last is None:  # halvings of a gap are no neighbours in time
+                return REACH[scale]
+            return REACH[scale] * (STEADY if self._last <= scale else 1 / STEADY)
+
+        self._last = next((scale for scale in REACH if way <= reach(scale)), SCALES[-1])
         return self._last
 
     def _combined(self, samples: list[int], frame0: Tensor, frame1: Tensor, parts: dict[int, _Found]) -> _Found:

@@ -58,7 +58,7 @@ def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int,
 @pytest.mark.parametrize("any_time", [False, True])
 def test_the_estimate_of_combined_motion_is_near_the_measured_peak(any_time: bool, monkeypatch: pytest.MonkeyPatch):
     """Of motion that is looked for at all scales."""
-    monkeypatch.setattr(motion_scale, "LARGE", float("inf"))
+    monkeypatch.setitem(motion_scale.REACH, 1, float("inf"))
     size = (480, 848)
     network = ScaledAMT(FastAMT(AMT(L, any_time=any_time)), carried=not any_time)
     frames, time = torch.rand(1, 3, *size), torch.tensor([0.3])
