@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .network.model import Motion
-from .network.sampling import resize_flow, warp
+from .network.sampling import positions, resize_flow, warp
 
 COMPARED_AT = 4
 """Warped frames are compared at a quarter of the size: details are made by the frames, not by their motion."""
@@ -84,6 +84,12 @@ def warped_picture(frame0: Tensor, frame1: Tensor, motion: Motion) -> Tensor:
     mean = motion.map(lambda field: field.mean(dim=1, keepdim=True))
     mean = mean.enlarged(frame0.shape[-1] // motion.flow0.shape[-1])
     warped0, warped1 = (
-        warp(frame, flow[:, 0], cubic=True) for frame, flow in ((frame0, mean.flow0), (frame1, mean.flow1))
+        _warp_cubically(frame, flow[:, 0]) for frame, flow in ((frame0, mean.flow0), (frame1, mean.flow1))
     )
     return torch.lerp(warped1, warped0, mean.mask[:, 0])
+
+
+def _warp_cubically(image: Tensor, flow: Tensor) -> Tensor:
+    if image.device.type == "mps":  # Apple's GPUs sample bilinearly alone
+        return warp(image, flow)
+    return functional.grid_sample(image, positions(flow), "bicubic", padding_mode="border", align_corners=True)

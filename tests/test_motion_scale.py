@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from amt_frame_interpolation.amt.network import Motion
 from amt_frame_interpolation.models.loading import load_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 BUNDLED = Path(__file__).resolve().parent.parent / "models" / "amt-s-open.safetensors"
 FIELDS = 3
@@ -70,6 +72,18 @@ class TestCarry:
         both = carry(motion, torch.tensor([0.25, 0.6]))
         for i, time in enumerate((0.25, 0.6)):
             assert torch.equal(both.flow0[i], carry(motion, torch.tensor([time])).flow0[i])
+
+    def test_sampling_needs_no_padding_that_apple_s_gpus_lack(self, monkeypatch: pytest.MonkeyPatch):
+        sample = functional.grid_sample
+
+        def as_there(image: torch.Tensor, position: torch.Tensor, **options: Any) -> torch.Tensor:
+            if options.get("padding_mode", "zeros") != "zeros" or options.get("mode", "bilinear") != "bilinear":
+                raise NotImplementedError
+            return sample(image, position, **options)
+
+        motion, time = steady(pan(40, -2)), torch.tensor([0.25])  # out of the picture
+        monkeypatch.setattr(functional, "grid_sample", as_there)
+        assert torch.allclose(carry(motion, time).flow1, (0.75 * pan(40, -2))[:, None].expand(-1, FIELDS, -1, -1, -1))
 
     def test_the_nearer_frame_is_trusted_more(self):
         for mask in (0.2, 0.5, 0.9):

@@ -14,18 +14,22 @@ def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
 
 
-def warp(image: Tensor, flow: Tensor, *, cubic: bool = False) -> Tensor:
-    """Reads `image` at pixel + flow, bilinearly or cubically; positions outside are clamped to the border.
+def positions(flow: Tensor) -> Tensor:
+    """Where flows [b, 2, h, w] point to, as `grid_sample` takes it: [b, h, w, 2], -1 to 1 from border to border."""
+    height, width = flow.shape[-2:]
+    x, y = (pixel_grid(height, width, flow.device) + flow).unbind(dim=1)
+    return torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), dim=-1)
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Reads `image` at pixel + flow, bilinearly; positions outside are clamped to the border.
 
     image [b, c, h, w], flow [b, 2, h, w] float32 -> [b, c, h, w] in image's dtype.
     """
-    height, width = image.shape[-2:]
-    x, y = (pixel_grid(height, width, flow.device) + flow).unbind(dim=1)
-    position = torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), dim=-1)
+    # Clamped here, because `grid_sample` on Apple's GPUs has no padding by the border.
+    inside = positions(flow).clamp(-1, 1)
     # float32 whatever the image is: at 1080p half precision would place samples a whole pixel off.
-    mode = "bicubic" if cubic else "bilinear"
-    sampled = functional.grid_sample(image.float(), position, mode, padding_mode="border", align_corners=True)
-    return sampled.to(image.dtype)
+    return functional.grid_sample(image.float(), inside, align_corners=True).to(image.dtype)
 
 
 def resize(image: Tensor, scale: float) -> Tensor:
