@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -88,7 +90,7 @@ class TestList:
             scenes.read_shot(other, pictures)
 
 
-def row(motion: float, size: tuple[int, int] = HD, **psnr: float) -> scenes.Row:
+def row(motion: float, psnr: Mapping[str, float] = MappingProxyType({}), size: tuple[int, int] = HD) -> scenes.Row:
     figures = {"full size": 30.0, "1/2": 30.0, "1/4": 30.0, scenes.AUTO: 30.0, scenes.FLOW: 30.0, scenes.BLEND: 20.0}
     figures |= psnr
     measured = {name: {"psnr": value, "ssim": 0.9, "gmsd": 0.1} for name, value in figures.items()}
@@ -97,12 +99,12 @@ def row(motion: float, size: tuple[int, int] = HD, **psnr: float) -> scenes.Row:
 
 class TestReport:
     def test_the_best_scale_is_known_from_the_truth(self):
-        rows = [row(3, **{"full size": 35}), row(30, **{"1/4": 37})]
+        rows = [row(3, {"full size": 35}), row(30, {"1/4": 37})]
         assert [scenes.means([one])[scenes.BEST]["psnr"] for one in rows] == [35, 37]
         assert scenes.means(rows)[scenes.BEST]["psnr"] == 36
 
     def test_scenes_fall_into_rows_of_motion_and_sizes(self):
-        groups = scenes.groups([row(3), row(30), row(40, FULL_HD)])
+        groups = scenes.groups([row(3), row(30), row(40, size=FULL_HD)])
         assert {name: len(part) for name, part in groups.items()} == {
             "2 to 4 px": 1,
             "24 to 48 px": 2,
@@ -121,10 +123,10 @@ class TestReport:
         ],
     )
     def test_what_is_asked_of_auto(self, figures: dict[str, float], met: list[bool]):
-        assert [asked[-1] for asked in scenes.checks([row(30, **figures)])] == met
+        assert [asked[-1] for asked in scenes.checks([row(30, figures)])] == met
 
     def test_a_row_below_flow_is_not_made_up_for_by_others(self):
-        asked = list(scenes.checks([row(3, **{scenes.AUTO: 29}), row(30, **{scenes.AUTO: 40})]))
+        asked = list(scenes.checks([row(3, {scenes.AUTO: 29}), row(30, {scenes.AUTO: 40})]))
         assert not asked[-1][-1]
         assert asked[-1][1] == pytest.approx(-1)
 
