@@ -7,6 +7,7 @@ the scales find the same, their mean is better than each of them: their errors d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -23,8 +24,13 @@ LEVEL = 1 / 255
 """Where one scale's frames differ by a level more than another's, it counts e times less."""
 
 
-def disagreement(frame0: Tensor, frame1: Tensor, motion: Motion, scale: int) -> Tensor:
-    """How much the two frames differ when both are warped to the middle, [b, 1, h/4, w/4].
+def reduced(frame: Tensor) -> Tensor:
+    """A frame's colours at the size at which frames are compared, [b, 3, h/4, w/4]."""
+    return functional.avg_pool2d(frame[:, :3], COMPARED_AT)
+
+
+def disagreement(reduced0: Tensor, reduced1: Tensor, motion: Motion, scale: int) -> Tensor:
+    """How much the two `reduced` frames differ when both are warped to the middle, [b, 1, h/4, w/4].
 
     scale: the motion is that of frames of 1/scale of the size.
     """
@@ -35,9 +41,9 @@ def disagreement(frame0: Tensor, frame1: Tensor, motion: Motion, scale: int) -> 
             mean = resize_flow(mean, scale / COMPARED_AT)
         elif scale < COMPARED_AT:
             mean = functional.avg_pool2d(mean, COMPARED_AT // scale) * (scale / COMPARED_AT)
-        return warp(functional.avg_pool2d(frame[:, :3], COMPARED_AT), mean)
+        return warp(frame, mean)
 
-    warped0, warped1 = warped(frame0, motion.flow0), warped(frame1, motion.flow1)
+    warped0, warped1 = warped(reduced0, motion.flow0), warped(reduced1, motion.flow1)
     return (warped0 - warped1).abs().mean(dim=1, keepdim=True)
 
 
@@ -60,16 +66,15 @@ def combined(motions: Mapping[int, Motion], counted: Mapping[int, Tensor]) -> Mo
     """The mean of the scales' motion, at the size of the largest. counted: `shares`."""
     finest = min(motions)
     size = motions[finest].flow0.shape[-2:]
-    total: Motion | None = None
-    for scale, found in motions.items():
+
+    def part(scale: int) -> Motion:
         share = functional.interpolate(counted[scale], size, mode="bilinear", align_corners=False)[:, None]
-        part = found.enlarged(scale // finest).map(lambda field, share=share: field * share)
-        total = part if total is None else _sum(total, part)
-    assert total is not None
-    return total
+        return motions[scale].enlarged(scale // finest).map(lambda field: field * share)
+
+    return reduce(_add, map(part, motions))
 
 
-def _sum(total: Motion, part: Motion) -> Motion:
+def _add(total: Motion, part: Motion) -> Motion:
     for name in ("flow0", "flow1", "mask", "residual"):
         getattr(total, name).add_(getattr(part, name))
     return total

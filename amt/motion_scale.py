@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .any_time import MIDDLE, carry
-from .combined_motion import combined, disagreement, shares, warped_picture
+from .combined_motion import combined, disagreement, reduced, shares, warped_picture
 from .fast.model import FastAMT
 from .network.model import Motion
 from .network.padding import Padding
@@ -211,7 +211,8 @@ class ScaledAMT:
 
     def _combined(self, samples: list[int], frame0: Tensor, frame1: Tensor, parts: dict[int, _Found]) -> _Found:
         middles = {scale: _middle_of(part) for scale, part in parts.items()}
-        counted = shares({scale: disagreement(frame0, frame1, found, scale) for scale, found in middles.items()})
+        small0, small1 = reduced(frame0), reduced(frame1)
+        counted = shares({scale: disagreement(small0, small1, found, scale) for scale, found in middles.items()})
         if not self._is_asked_for_times:
             return _Found(samples, self._carried(combined(middles, counted)), is_combined=True)
 

@@ -24,6 +24,7 @@ from amt_frame_interpolation.video.decode import VideoReader
 from amt_frame_interpolation.video.encode import VideoWriter
 from amt_frame_interpolation.video.pipeline import interpolate_video
 from numbered import Counter
+from tiny_video import write_transparent
 
 WHOLE = Window()
 
@@ -496,23 +497,19 @@ def test_transparency_that_is_lost_is_said(
 ) -> None:
     """Where a file could be transparent and is not, nothing is lost."""
     path = tmp_path / f"clip{suffix}"
-    write_pictures_of_opacity(path, codec, pixels, opacity)
+    write_transparent(path, codec, pixels, of_opacity(opacity))
     told = [note for note in run(path, target, Plan(1, "stop")) if "ransparen" in note]
     assert told == ([TRANSPARENCY_LEFT_OUT] if opacity < 255 else [])
 
 
 def test_transparency_of_webm_that_is_lost_is_said(tmp_path: Path, target: Path) -> None:
-    write_pictures_of_opacity(tmp_path / "clip.webm", "libvpx-vp9", "yuva420p", 128)
+    write_transparent(tmp_path / "clip.webm", "libvpx-vp9", "yuva420p", of_opacity(128))
     assert run(tmp_path / "clip.webm", target, Plan(1, "stop")) == [TRANSPARENCY_LEFT_OUT]
 
 
-def write_pictures_of_opacity(path: Path, codec: str, pixels: str, opacity: int) -> None:
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=24)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, pixels
-        for number in range(4):
-            picture = np.full((64, 64, 4), 40 * number, np.uint8)
-            picture[..., 3] = opacity
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
-        container.mux(stream.encode())
+def of_opacity(opacity: int) -> np.ndarray:
+    """Four pictures, each brighter than the one before, uint8 [4, 64, 64, 4]."""
+    pictures = np.empty((4, 64, 64, 4), np.uint8)
+    pictures[..., :3] = 40 * np.arange(4)[:, None, None, None]
+    pictures[..., 3] = opacity
+    return pictures

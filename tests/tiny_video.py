@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -37,3 +38,15 @@ def video_bytes(
             container.mux(sound.encode(silence))
             container.mux(sound.encode())
     return buffer.getvalue()
+
+
+def write_transparent(path: Path, codec: str, pixel_format: str, pictures: np.ndarray, **options: str) -> None:
+    """Pictures with alpha, uint8 [n, h, w, 4], at 24 frames a second. options: the codec's."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=24, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = pixel_format
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
+        container.mux(stream.encode())

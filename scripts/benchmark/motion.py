@@ -19,10 +19,9 @@ import _pack  # noqa: F401  (makes the pack importable)
 import torch
 from amt_frame_interpolation.amt.motion_scale import ScaledAMT
 from documents.marks import insert
-from setup.install import SetupError, find_or_made
 from torch import Tensor
 
-from benchmark.speed import PAGE, SIZES, SLOW, machine
+from benchmark.speed import PAGE, SIZES, SLOW, comfyui_folder, machine
 from benchmark.worker import Pair, amt, core, make_amt, make_frames
 
 CPU = torch.device("cpu")
@@ -41,15 +40,10 @@ def panned(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def networks() -> dict[str, Pair]:
-    found = {FULL: amt(make_amt("AMT-S", CPU, torch.float32), CPU)}
-    found[AUTO] = amt(ScaledAMT(make_amt("AMT-S", CPU, torch.float32), carried=True), CPU)  # pyright: ignore[reportArgumentType]
-    try:
-        comfyui = find_or_made()
-    except SetupError as error:
-        print(error)
-        comfyui = None
-    if comfyui:
-        sys.path.insert(0, str(comfyui.folder))
+    network = make_amt("AMT-S", CPU, torch.float32)
+    found = {FULL: amt(network, CPU), AUTO: amt(ScaledAMT(network, carried=True), CPU)}  # pyright: ignore[reportArgumentType]
+    if comfyui := comfyui_folder():
+        sys.path.insert(0, str(comfyui))
         found[RIFE] = core(RIFE, CPU, torch.float32)
     return found
 

@@ -195,6 +195,16 @@ def benchmark(device: str, arguments: argparse.Namespace, comfyui: Path | None) 
     return lines + engine, first
 
 
+def comfyui_folder() -> Path | None:
+    """Of the ComfyUI that there is; None where there is none, or, said, none that can be used."""
+    try:
+        found = find_or_made()
+    except SetupError as error:
+        print(error)
+        return None
+    return found and found.folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES)
@@ -206,17 +216,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.sizes = arguments.sizes or (list(SIZES)[1:] if arguments.write_docs else ["480p", "720p"])
     arguments.networks = arguments.networks or (["S", "L", "G"] if arguments.write_docs else ["S"])
-    try:
-        found = find_or_made()
-    except SetupError as error:
-        print(error)
-        found = None
-
+    comfyui = comfyui_folder()
     for device in arguments.devices or ("cpu", "cuda"):
         if device == "cuda" and not torch.cuda.is_available():
             print("CUDA: not measured, no device.")
             continue
-        lines, summary = benchmark(device, arguments, found and found.folder)
+        lines, summary = benchmark(device, arguments, comfyui)
         if arguments.write_docs:
             for path, text in ((PAGE, lines), (README, [*HEAD, *summary])):
                 if not insert(path, f"performance: {device}", "\n".join(text)):

@@ -144,8 +144,7 @@ def checks(rows: Sequence[Row]) -> Iterable[tuple[str, float, float, bool]]:
 def table(rows: Sequence[Row]) -> str:
     names = list(means(rows))
     lines = [
-        [name, str(len(part))]
-        + [f"{f['psnr']:.2f} / {f['ssim']:.3f} / {f['gmsd']:.3f}" for f in (means(part)[n] for n in names)]
+        [name, str(len(part))] + [f"{f['psnr']:.2f} / {f['ssim']:.3f} / {f['gmsd']:.3f}" for f in means(part).values()]
         for name, part in groups(rows).items()
     ]
     asked = [
@@ -162,7 +161,8 @@ def table(rows: Sequence[Row]) -> str:
 def summary(rows: Sequence[Row]) -> str:
     names = (BLEND, MINTERPOLATE, FLOW, NAMES[1], AUTO)
     shown = [name for name in names if name in rows[0].figures]
-    lines = [[name, *(f"{means(part)[method]['psnr']:.1f}" for method in shown)] for name, part in groups(rows).items()]
+    by_group = {name: means(part) for name, part in groups(rows).items()}
+    lines = [[name, *(f"{figures[method]['psnr']:.1f}" for method in shown)] for name, figures in by_group.items()]
     titles = {NAMES[1]: "AMT-S, motion found in full", AUTO: "AMT-S, `auto`"}
     return report.table(("PSNR, dB", *(titles.get(name, name) for name in shown)), lines)
 

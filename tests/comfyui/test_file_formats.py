@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from setup.server import LocalServer
+from tiny_video import write_transparent
 
 SIZE = 64
 PICTURES = 3
@@ -37,12 +38,7 @@ def folder(comfyui_server: LocalServer) -> Path:
     for kind, options in {"gif": {}, "webp": {"lossless": True}}.items():
         first, *others = [shot.convert("RGB") for shot in shots]
         first.save(folder.parent / f"shot.{kind}", save_all=True, append_images=others, duration=100, **options)
-    with av.open(folder.parent / "shot.mov", "w") as container:
-        stream = container.add_stream("prores_ks", rate=24, options={"profile": "4444"})
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuva444p10le"
-        for picture in pictures():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
-        container.mux(stream.encode())
+    write_transparent(folder.parent / "shot.mov", "prores_ks", "yuva444p10le", pictures(), profile="4444")
     return folder
 
 
