@@ -42,7 +42,6 @@ def unread(fmap0: Tensor, fmap1: Tensor) -> Correlation:
         (S, (256, 448), 1, torch.bfloat16),
         (L, (128, 256), 1, torch.float32),
         (G, (256, 128), 1, torch.float32),
-        (G, (128, 128), 2, torch.bfloat16),
     ],
 )
 def test_the_estimate_is_near_the_measured_peak(config: Config, size: tuple[int, int], batch: int, dtype: torch.dtype):

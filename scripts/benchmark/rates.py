@@ -1,6 +1,7 @@
 """What exact frame rates cost beside whole multiples, and what times of a pair cost together.
 
-python scripts/benchmark rates
+    python scripts/benchmark rates                  prints the figures
+    python scripts/benchmark rates --write-docs     and writes them into docs/performance.md
 
 All in one process, in turns, after one turn that is not counted: one second of 16 frames a second becomes 64 and 60,
 with the motion of the middle carried to any time, as the nodes do it, and by halving gaps again and again; and three
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import _pack  # noqa: F401  (makes the pack importable)
@@ -20,8 +21,10 @@ import torch
 from amt_frame_interpolation.amt.engine import Engine
 from amt_frame_interpolation.amt.motion_scale import ScaledAMT
 from amt_frame_interpolation.amt.timeline import multiples
+from documents.marks import insert
 from torch import Tensor
 
+from benchmark.speed import PAGE, machine
 from benchmark.worker import make_amt, make_frames
 
 CPU = torch.device("cpu")
@@ -56,7 +59,11 @@ def four_times(network: ScaledAMT, *, together: bool) -> Callable[[], int]:
 
 
 def main() -> None:
-    argparse.ArgumentParser("benchmark rates", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(
+        "benchmark rates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write-docs", action="store_true")
+    arguments = parser.parse_args()
     network = make_amt("AMT-S", CPU, torch.float32)
     carried = ScaledAMT(network, 1, carried=True)
     work = {
@@ -75,13 +82,18 @@ def main() -> None:
                 make()
                 seconds[name].append(time.perf_counter() - started)
     took = {name: statistics.median(all_of_it[1:]) for name, all_of_it in seconds.items()}
-    for name, median in took.items():
-        print(f"{name}: {median:.2f} s")
-    print(f"16 to 60 takes {took['16 to 60, carried'] / took['16 to 64, carried']:.2f} of 16 to 64")
-    print(f"16 to 60 takes {took['16 to 60, carried'] / took['16 to 60, halved']:.2f} of what halving takes")
-    print(
-        f"4x of a pair is {took['4x of a pair, three calls'] / took['4x of a pair']:.2f} times as fast as three calls"
-    )
+    lines = table(took)
+    print("\n".join(lines))
+    if arguments.write_docs:
+        insert(PAGE, "performance: rates", "\n".join(lines))
+
+
+def table(took: Mapping[str, float]) -> list[str]:
+    rows = []
+    for work, seconds in took.items():
+        ratios = [f"{seconds / took[beside]:.2f} of *{beside}*" for made, beside in RATIOS if made == work]
+        rows.append(f"| {work} | {seconds:.2f} | {', '.join(ratios)} |")
+    return [machine("cpu"), "", "| work | seconds | ratios |", "|---|---:|---|", *rows]
 
 
 if __name__ == "__main__":
