@@ -39,7 +39,7 @@ from setup.server import PRIVATE, LocalServer, free_port, lay_base
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "amt_01_frame_interpolation_16_to_32_fps_with_sound"
 DEMO_FILES = ROOT / "media"
-TEST_PROCESSES = 3
+TEST_PROCESSES = 4
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
 
