@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ class TestCarry:
         inner = (..., slice(4, -4), slice(4, -4))  # no velocity is known from outside of the picture
         assert torch.allclose(carried.flow0[:, 0][inner], (-time * velocity)[inner], atol=0.02)
         assert torch.allclose(carried.flow1[:, 0][inner], ((1 - time) * velocity)[inner], atol=0.02)
+
+    @given(time=st.floats(0, 1), x=st.floats(-9, 9), bend=st.floats(-5, 5))
+    @settings(max_examples=30, deadline=None)
+    def test_a_pan_that_turns_ends_in_the_given_frames(self, time, x, bend):
+        """It is at t x - 4 t (1 - t) bend from its start: through the first frame, the middle and the last frame."""
+        motion = steady(pan(x, 0))
+        away = pan(0, bend)[:, None]
+        carried = carry(replace(motion, flow0=motion.flow0 + away, flow1=motion.flow1 + away), torch.tensor([time]))
+        flow0 = pan(-time * x, 4 * time * (1 - time) * bend)[:, None]
+        assert torch.allclose(carried.flow0, flow0.expand_as(carried.flow0), atol=1e-4)
+        assert torch.allclose(carried.flow1, (flow0 + pan(x, 0)[:, None]).expand_as(carried.flow1), atol=1e-4)
 
     def test_each_pair_of_a_batch_has_its_own_time(self):
         motion = steady(pan(4, -2, batch=2))
