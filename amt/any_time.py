@@ -44,6 +44,6 @@ def carry(motion: Motion, timestep: Tensor) -> Motion:
         flow0 + to_middle,
         flow1 + to_middle,
         trust0 / (trust0 + trust1).clamp(min=1e-6),  # a mask of exactly 0 or 1 has no doubt to share
-        4 * time * (1 - time) * residual,
+        2 * (time * (1 - time)).sqrt() * residual,
         motion.coarse_flows,
     )

@@ -40,6 +40,7 @@ WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "amt_01_frame_interpolation_16_to_32_fps_with_sound"
 DEMO_FILES = ROOT / "media"
 TEST_PROCESSES = 4
+"""More than most machines of CI have cores: many tests wait for a server, a browser or a cluster."""
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
 
@@ -246,7 +247,7 @@ def test(pytest_arguments: Sequence[str]) -> int:
     if os.environ.get("VHS_PATH"):
         wanted += ["imageio-ffmpeg"]  # what VideoHelperSuite asks for beyond them
     install = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", *wanted]
-    # Two processes that each take every core wait for one another: they share the cores. A quarter less time in all.
+    # Processes that each take every core wait for one another: they share the cores. A quarter less time in all.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // TEST_PROCESSES))
     environment = clean_env(COMFYUI_PATH=str(comfyui.folder), OMP_NUM_THREADS=threads)
     # a file's tests share servers; files keep the order that tests/conftest.py gives them
