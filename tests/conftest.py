@@ -20,7 +20,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The quick tests first, those in a browser last: Playwright leaves an event loop running in this thread.
 
-    Those of a cluster wait more than they work, so they run beside the ones in a browser.
+    Those of a cluster wait more than they work, so they run beside the ones in a browser. Of these the file that takes
+    longest comes first, so that no process works alone at the end.
     """
-    tiers = {"comfyui": 1, "test_cluster.py": 2, "browser": 3}
+    tiers = {"comfyui": 1, "test_cluster.py": 2, "test_words.py": 3, "browser": 4}
     items.sort(key=lambda item: tiers.get(item.path.name, tiers.get(item.path.parent.name, 0)))
