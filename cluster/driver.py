@@ -170,7 +170,7 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
             length += made.length
             used += made.used
             notes += [note for note in made.notes if note not in notes]
-        if any(node["Alive"] for node in ray.nodes()):
+        if _alive():
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE:
             raise ClusterError("all machines of the Ray cluster have gone")
@@ -199,25 +199,34 @@ def _new_board() -> Any:
     return Board.options(scheduling_strategy=here).remote()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
 def _with_bytes(request: Request, notes: list[str], nodes: list[dict[str, Any]]) -> Request:
     """The request with the video's bytes in it, where not every machine can open the file by its path."""
     source = getattr(request.video, "source", None)
     path = source if isinstance(source, str) else None
-    everywhere = True
+    everywhere, seen = True, 0
     for node in nodes:
         on_it = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         name = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
         try:
             found = ray.get(look.options(scheduling_strategy=on_it).remote(path), timeout=PROBE_SECONDS)
         except RayError as error:
+            if node["NodeID"] not in _alive():  # it has left the cluster meanwhile: the others do its work
+                continue
             reason = printable(str(error).strip().rpartition("\n")[2], 300)
             raise ClusterError(
                 f"the machine {name} of the Ray cluster cannot work: {reason}. It needs torch, numpy, einops, "
                 "safetensors and av, in the versions of this machine."
             ) from error
+        seen += 1
         if found.torch != torch.__version__:
             notes.append(f"{name} has torch {found.torch}, this machine has {torch.__version__}.")
         everywhere = everywhere and found.sees_file
+    if not seen:
+        raise ClusterError("all machines of the Ray cluster have gone")
     if everywhere or path is None:
         return request
     request.video.source = io.BytesIO(Path(path).read_bytes())  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,6 +16,7 @@ from amt_frame_interpolation.amt.timeline import Plan
 from amt_frame_interpolation.amt.timeline.analysis import SourceAnalysis
 from amt_frame_interpolation.amt.timeline.cuts import CutDetector
 from amt_frame_interpolation.amt.timeline.segments import WHOLE
+from amt_frame_interpolation.cluster import head
 from amt_frame_interpolation.cluster.head import (
     ClusterError,
     Progress,
@@ -148,6 +149,25 @@ def test_a_machine_that_dies_costs_its_segments_alone(tmp_path: Path, cluster: A
     assert decoded(tmp_path / "joined.mp4") == decoded(tmp_path / "whole.mp4")
     # Made frames: 47 for the video, and at most one lost segment's for each machine that died.
     assert 47 <= len(list(calls.iterdir())) <= 47 + 2 * PART
+
+
+def test_a_machine_that_leaves_before_it_is_asked_is_left_out(tmp_path: Path, cluster: Any, address: str) -> None:
+    from amt_frame_interpolation.cluster import driver
+
+    video = VideoFile(str(source(tmp_path / "source.mp4", 12)))
+    request = Request(video, Task(PLANS["smooth"], SourceAnalysis("hold")), Paced(0), PART)
+    leaving = cluster.add_node(num_cpus=1)
+    ray.init(address, runtime_env={"py_modules": [str(head._ship(tmp_path / "code"))]}, log_to_driver=False)
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        cluster.remove_node(leaving, allow_graceful=False)
+        wait_until(lambda seconds: len(driver._alive()) < len(nodes) or time.sleep(seconds), lambda: None)
+        gone = [node for node in nodes if node["NodeID"] not in driver._alive()]
+        assert driver._with_bytes(request, [], nodes).video is video
+        with pytest.raises(driver.ClusterError, match="have gone"):
+            driver._with_bytes(request, [], gone)
+    finally:
+        ray.shutdown()
 
 
 def test_a_source_that_a_worker_cannot_read(tmp_path: Path, address: str) -> None:
