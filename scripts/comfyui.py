@@ -39,7 +39,7 @@ from setup.server import PRIVATE, LocalServer, free_port, lay_base
 WORKFLOWS = ROOT / "workflows" / "api"
 FIRST_WORKFLOW = "amt_01_frame_interpolation_16_to_32_fps_with_sound"
 DEMO_FILES = ROOT / "media"
-TEST_PROCESSES = 4
+TEST_PROCESSES = 3
 """More than most machines of CI have cores: many tests wait for a server, a browser or a cluster."""
 VIDEOS = {".mp4", ".mkv", ".webm", ".mov", ".gif", ".webp"}
 
