@@ -23,8 +23,8 @@ def carry(motion: Motion, timestep: Tensor) -> Motion:
 
     What is at place x at time t was at y in the middle, with x = y + (t - 1/2) * velocity(y) + (2t - 1)^2 * bend(y).
     The bend is how far the middle of the straight way lies from y. Flows lead from x to where y's led; y's mask and
-    residual come along. The nearer a given frame, the more it is trusted and the less is
-    added to its colours: at the times 0 and 1 the frames themselves would come out.
+    residual come along. The nearer a given frame, the more it is trusted and the less is added to its colours: at the
+    times 0 and 1 the frames themselves would come out.
     """
     time = timestep.to(motion.flow0.device, torch.float32, non_blocking=True).reshape(-1, 1, 1, 1)
     # One path for all fields: their differences are details, and one search for y instead of one for each.

@@ -37,6 +37,7 @@ LONGEST_SEGMENT = 2400
 """Frames of the output. A segment is held in memory where it is made, and where it arrives."""
 MOST_CORES = 4
 """Of a worker without a GPU."""
+ALL_GONE = "all machines of the Ray cluster have gone"
 RETRIES = 5
 """How often a segment is made anew after its worker died."""
 PROBE_SECONDS = 120
@@ -140,10 +141,9 @@ def _end_with_input() -> None:
 
 def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
     """Makes all segments, and yields what there is to tell: how far it is, and at the end what was made."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    workers = Workers.of(nodes)
     notes = []
-    request = _with_bytes(request, notes, nodes)
+    request = _with_bytes(request, notes, list(_alive().values()))
+    workers = Workers.of(list(_alive().values()))  # without those that left while they were asked
     timing = request.video.timing
     frames = request.task.plan.count(timing.frames, timing.rate)
     parts = len(borders_of(timing, request.task.plan, request.part, request.task.analysis.bad)) + 1
@@ -173,7 +173,7 @@ def run(request: Request, folder: Path) -> Iterator[dict[str, Any]]:
         if _alive():
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE:
-            raise ClusterError("all machines of the Ray cluster have gone")
+            raise ClusterError(ALL_GONE)
         board, unfinished = _read(board)
         by_node: Counter[str] = Counter()
         for node, made_frames in (unfinished | finished).values():
@@ -199,15 +199,16 @@ def _new_board() -> Any:
     return Board.options(scheduling_strategy=here).remote()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+def _alive() -> dict[str, dict[str, Any]]:
+    """What Ray tells of the cluster's machines, by their ids."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
 def _with_bytes(request: Request, notes: list[str], nodes: list[dict[str, Any]]) -> Request:
     """The request with the video's bytes in it, where not every machine can open the file by its path."""
     source = getattr(request.video, "source", None)
     path = source if isinstance(source, str) else None
-    everywhere, seen = True, 0
+    machines: list[Machine] = []
     for node in nodes:
         on_it = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         name = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
@@ -221,13 +222,12 @@ def _with_bytes(request: Request, notes: list[str], nodes: list[dict[str, Any]])
                 f"the machine {name} of the Ray cluster cannot work: {reason}. It needs torch, numpy, einops, "
                 "safetensors and av, in the versions of this machine."
             ) from error
-        seen += 1
+        machines.append(found)
         if found.torch != torch.__version__:
             notes.append(f"{name} has torch {found.torch}, this machine has {torch.__version__}.")
-        everywhere = everywhere and found.sees_file
-    if not seen:
-        raise ClusterError("all machines of the Ray cluster have gone")
-    if everywhere or path is None:
+    if not machines:
+        raise ClusterError(ALL_GONE)
+    if path is None or all(found.sees_file for found in machines):
         return request
     request.video.source = io.BytesIO(Path(path).read_bytes())  # pyright: ignore[reportAttributeAccessIssue]
     return request
